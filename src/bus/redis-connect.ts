@@ -1,0 +1,136 @@
+// Connections to Redis: how ioredis is set up for each mode, so that nothing is queued without bound or sent twice.
+
+import { readFileSync } from 'node:fs';
+import { Cluster, Redis, type RedisOptions } from 'ioredis';
+
+/** Where Redis is and how to get in. */
+export interface RedisAddress {
+  /** `redis://[user:password@]host:port[,host:port...][/db]`, or `rediss://` for TLS. */
+  readonly url: string;
+  readonly mode: 'standalone' | 'sentinel' | 'cluster';
+  readonly sentinelName: string;
+  readonly username?: string | undefined;
+  readonly password?: string | undefined;
+  readonly sentinelPassword?: string | undefined;
+  readonly caFile?: string | undefined;
+}
+
+/** How long a command may take, and how long a connection may take to be made. Short, because a publisher waits. */
+const COMMAND_TIMEOUT_MS = 2000;
+const CONNECT_TIMEOUT_MS = 1000;
+
+/** Redis must be delivering again within two seconds of being back, so nobody sleeps longer than this. */
+const MAX_RETRY_MS = 400;
+
+interface Host {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** Makes connections that
+ * - reject at once while Redis is away, instead of queueing (`enableOfflineQueue: false`, `maxRetriesPerRequest: 0`);
+ * - never send a command twice (`autoResendUnfulfilledCommands: false`): whether the first was taken is not known;
+ * - leave subscribing again to their owner (`autoResubscribe: false`), who must know when it is done;
+ * - go on trying for ever, at most {@link MAX_RETRY_MS} apart. */
+export class RedisConnector {
+  readonly mode: RedisAddress['mode'];
+  readonly #hosts: Host[];
+  readonly #address: RedisAddress;
+  readonly #options: Omit<RedisOptions, 'replyMapping' | 'himportFieldsets'>;
+
+  /** @throws {Error} where the URL or the certificate file cannot be used, with what to do. */
+  constructor(address: RedisAddress) {
+    this.#address = address;
+    this.mode = address.mode;
+    const parsed = parseUrl(address.url);
+    this.#hosts = parsed.hosts;
+    if (this.mode === 'standalone' && parsed.hosts.length > 1) {
+      throw new Error('REDIS_URL lists several hosts: set REDIS_MODE to sentinel or cluster');
+    }
+    const username = parsed.username ?? address.username;
+    const password = parsed.password ?? address.password;
+    const tls = parsed.tls ? { ...(address.caFile !== undefined && { ca: readFileSync(address.caFile) }) } : undefined;
+    this.#options = {
+      lazyConnect: true,
+      connectTimeout: CONNECT_TIMEOUT_MS,
+      commandTimeout: COMMAND_TIMEOUT_MS,
+      maxRetriesPerRequest: 0,
+      autoResubscribe: false,
+      autoResendUnfulfilledCommands: false,
+      retryStrategy: retryDelayMs,
+      ...(this.mode !== 'cluster' && { enableOfflineQueue: false, db: parsed.db }),
+      ...(username !== undefined && { username }),
+      ...(password !== undefined && { password }),
+      ...(tls !== undefined && { tls }),
+    };
+  }
+
+  /** A connection for publishing and the shared state. */
+  commands(): Redis | Cluster {
+    if (this.mode !== 'cluster') return this.#single('tidegate');
+    return new Cluster(this.#hosts, {
+      lazyConnect: true,
+      enableOfflineQueue: false,
+      clusterRetryStrategy: retryDelayMs,
+      maxRedirections: 3,
+      slotsRefreshTimeout: CONNECT_TIMEOUT_MS,
+      redisOptions: { ...this.#options, connectionName: 'tidegate' },
+    });
+  }
+
+  /** A connection for subscriptions: to the master, or on a Cluster to the node that is named. */
+  subscriber(node?: Host): Redis {
+    if (node === undefined) return this.#single('tidegate-subscriber');
+    return new Redis({ ...this.#options, ...node, enableOfflineQueue: false, connectionName: 'tidegate-subscriber' });
+  }
+
+  #single(connectionName: string): Redis {
+    const [first] = this.#hosts;
+    if (this.mode !== 'sentinel') return new Redis({ ...this.#options, ...first, connectionName });
+    const { sentinelName, sentinelPassword } = this.#address;
+    return new Redis({
+      ...this.#options,
+      connectionName,
+      sentinels: this.#hosts,
+      name: sentinelName,
+      failoverDetector: true,
+      sentinelRetryStrategy: retryDelayMs,
+      ...(sentinelPassword !== undefined && { sentinelPassword }),
+      ...(this.#options.tls !== undefined && { enableTLSForSentinelMode: true, sentinelTLS: this.#options.tls }),
+    });
+  }
+}
+
+/** 50 ms at first, then doubling up to the cap, with a quarter of jitter so that pods do not come all at once. */
+function retryDelayMs(attempt: number): number {
+  const delayMs = Math.min(25 * 2 ** Math.min(attempt, 10), MAX_RETRY_MS);
+  return Math.round(delayMs * (0.75 + Math.random() / 4));
+}
+
+interface ParsedUrl {
+  readonly tls: boolean;
+  readonly hosts: Host[];
+  readonly username?: string | undefined;
+  readonly password?: string | undefined;
+  readonly db: number;
+}
+
+/** Reads a URL that may list several hosts, which the standard parser does not allow. Never shows it: it may
+ * hold a password. */
+function parseUrl(url: string): ParsedUrl {
+  const match = /^(redis|rediss):\/\/(?:([^:@/]*)(?::([^@/]*))?@)?([^/?]+)(?:\/(\d+)?)?$/.exec(url);
+  if (match === null) throw new Error('REDIS_URL must look like redis://[user:password@]host:port[,host:port...][/db]');
+  const [, scheme, username, password, list = '', db] = match;
+  const hosts = list.split(',').map((entry) => {
+    const host = /^(\[[0-9a-fA-F:]+\]|[^:[\]]+)(?::(\d{1,5}))?$/.exec(entry.trim());
+    if (host === null) throw new Error('REDIS_URL has a host that is not host:port');
+    return { host: (host[1] ?? '').replace(/[[\]]/g, ''), port: Number(host[2] ?? 6379) };
+  });
+  return {
+    tls: scheme === 'rediss',
+    hosts,
+    username: username ? decodeURIComponent(username) : undefined,
+    password: password ? decodeURIComponent(password) : undefined,
+    db: Number(db ?? 0),
+  };
+}

@@ -1,0 +1,336 @@
+// Starts a gateway: reads the environment, puts the parts together in order, and takes them apart in reverse.
+
+import { readFileSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { fileURLToPath } from 'node:url';
+import { type Bus, CONTROL_TOPIC } from './bus/bus.ts';
+import { MemoryBus } from './bus/memory.ts';
+import { Admin, type Phase } from './gateway/admin.ts';
+import { anonymous, tokenAuthenticator } from './gateway/authenticate.ts';
+import { Bans } from './gateway/bans.ts';
+import { ChannelsError, readChannels } from './gateway/channels.ts';
+import { Commands } from './gateway/commands.ts';
+import { DemoPage } from './gateway/demo.ts';
+import { drain } from './gateway/drain.ts';
+import { Expiries } from './gateway/expiries.ts';
+import { Fanout } from './gateway/fanout.ts';
+import { Heartbeat } from './gateway/heartbeat.ts';
+import { Hub } from './gateway/hub.ts';
+import { Listener } from './gateway/listen.ts';
+import { Presence } from './gateway/presence.ts';
+import { Publisher } from './gateway/publish.ts';
+import { AddressRates } from './gateway/rates.ts';
+import { Sessions } from './gateway/session.ts';
+import { type Config, ConfigError, helpText, readConfig } from './platform/config.ts';
+import { newId } from './platform/ids.ts';
+import { createLog, type Log, type Report } from './platform/logs.ts';
+import { createMetrics, type Metrics } from './platform/metrics.ts';
+import { version } from './platform/version.ts';
+import { closes } from './protocol/close.ts';
+
+/** A gateway that runs. */
+export interface Gateway {
+  /** Where it listens; `api` is undefined where the HTTP API is off. */
+  readonly ports: { readonly ws: number; readonly api: number | undefined; readonly admin: number };
+  /** Drains and stops. The second call waits for the first. */
+  stop(): Promise<void>;
+}
+
+/** Bytes a second for each message a second, unless BYTE_RATE says otherwise. */
+const BYTES_PER_MESSAGE = 16_384;
+
+/** Bursts of upgrades from one address, in seconds' worth of the rate: an office reloads its pages at once. */
+const UPGRADE_BURST_SECONDS = 10;
+
+/** Starts a gateway and resolves when it serves: admin listener first, then the bus, then the public.
+ * @throws {ConfigError} where a file that is named in the configuration cannot be used. */
+export async function startGateway(config: Config, log: Log): Promise<Gateway> {
+  const metrics = createMetrics(version);
+  const report: Report = (stage, error) => log.error({ stage, err: error }, 'background failure');
+  const pod = config.POD_NAME ?? hostname();
+  let phase: Phase = 'starting';
+
+  // Everything that can be wrong with the configuration is found before anything listens.
+  const [channels, authenticator, apiKeys] = await allFaults([
+    readChannels(config.CHANNELS ?? readText(config.CHANNELS_FILE), {
+      plainChannel: config.PLAIN_CHANNEL,
+      maxMessageBytes: config.MAX_MESSAGE_BYTES,
+      anonymous: config.AUTH === 'anonymous',
+    }),
+    createAuthenticator(config),
+    readKeys(config.API_KEYS_FILE),
+  ]);
+  const bus = await createBus(config, `${pod}/${newId()}`, metrics, report);
+
+  // The parts, in the order a message meets them.
+  const fanout = new Fanout(
+    { perConnectionBytes: config.MAX_BACKLOG_BYTES, totalBytes: config.MAX_TOTAL_BACKLOG_BYTES },
+    metrics,
+    (connection, close, now) => (now ? sessions.cut(connection, close) : sessions.close(connection, close)),
+  );
+  const hub = new Hub(bus, fanout, metrics);
+  const publisher = new Publisher(bus, metrics, config.MAX_MESSAGE_BYTES);
+  const presence = new Presence(bus, config.PRESENCE_TTL_SECONDS * 1000, metrics, report);
+  const expiries = new Expiries((connection) => sessions.close(connection, closes.expired));
+  const pingIntervalMs = config.PING_INTERVAL_SECONDS * 1000;
+  const heartbeat = new Heartbeat(pingIntervalMs, config.PONG_TIMEOUT_SECONDS * 1000, (connection) =>
+    sessions.cut(connection, closes.unresponsive),
+  );
+  const bans = new Bans(bus, report, ({ user, code, reason }) => {
+    const close = code === 0 ? closes.revoked : { ...closes.revoked, code };
+    for (const connection of hub.connectionsOf(user)) sessions.close(connection, close, reason || close.reason);
+  });
+  const commands = new Commands({
+    channels,
+    hub,
+    fanout,
+    publisher,
+    presence,
+    expiries,
+    authenticator,
+    metrics,
+    report,
+    maxChannelsPerConnection: config.MAX_CHANNELS_PER_CONNECTION,
+  });
+  const sessions = new Sessions({
+    plainChannel: config.PLAIN_CHANNEL,
+    limits: {
+      messageRate: config.MESSAGE_RATE,
+      byteRate: config.BYTE_RATE ?? config.MESSAGE_RATE * BYTES_PER_MESSAGE,
+      maxConnectionsPerUser: config.MAX_CONNECTIONS_PER_USER,
+      maxMessageBytes: config.MAX_MESSAGE_BYTES,
+      maxBacklogBytes: config.MAX_BACKLOG_BYTES,
+      pingIntervalMs,
+    },
+    bans,
+    channels,
+    commands,
+    expiries,
+    fanout,
+    heartbeat,
+    hub,
+    presence,
+    publisher,
+    metrics,
+    log,
+    report,
+  });
+  const listener = new Listener({
+    port: config.PORT,
+    host: config.HOST,
+    maxConnections: config.MAX_CONNECTIONS,
+    maxMessageBytes: config.MAX_MESSAGE_BYTES,
+    handshakeTimeoutMs: config.HANDSHAKE_TIMEOUT_SECONDS * 1000,
+    compression: config.COMPRESSION,
+    allowedOrigins: config.ALLOWED_ORIGINS,
+    trustedProxies: config.TRUSTED_PROXIES,
+    cookie: config.ALLOWED_ORIGINS.length > 0 ? config.JWT_COOKIE : undefined,
+    plainHeartbeat: config.PLAIN_HEARTBEAT,
+    demo: config.DEMO ? new DemoPage() : undefined,
+    addressRates: new AddressRates(config.UPGRADE_RATE, config.UPGRADE_RATE * UPGRADE_BURST_SECONDS),
+    authenticator,
+    sessions,
+    metrics,
+    report,
+  });
+  const admin = new Admin({
+    bus,
+    metrics,
+    phase: () => phase,
+    connections: () => ({ connections: sessions.size, users: hub.users, maxConnections: config.MAX_CONNECTIONS }),
+  });
+
+  const adminPort = await admin.start(config.ADMIN_PORT, config.HOST);
+  const waiting = setTimeout(() => log.warn({ reason: bus.health.reason }, 'waiting for the bus'), WAITING_MS);
+  await bus.start({
+    message(topic, bytes) {
+      if (topic === CONTROL_TOPIC) bans.receive(bytes);
+      else hub.receive(topic, bytes);
+    },
+    interrupted(topics) {
+      log.warn({ topics: topics.length }, 'the bus was interrupted: messages may be missing');
+      if (topics.includes(CONTROL_TOPIC)) void bans.reload();
+      hub.interrupted(topics);
+    },
+  });
+  clearTimeout(waiting);
+  await bans.start();
+  const plainNamespace = channels.namespace(config.PLAIN_CHANNEL);
+  if (plainNamespace !== undefined) await hub.pin(config.PLAIN_CHANNEL, plainNamespace);
+  const api = apiKeys === undefined ? undefined : await startApi();
+  const wsPort = await listener.start();
+  phase = 'serving';
+  const ports = { ws: wsPort, api: api?.port, admin: adminPort };
+  log.info({ version, bus: bus.kind, ports, auth: config.AUTH ?? 'jwt' }, 'ready');
+
+  /** Loaded only where it is on: it would be half of the time to start. */
+  async function startApi() {
+    const { Api } = await import('./gateway/api.ts');
+    const server = new Api({ keys: apiKeys ?? [], bus, bans, channels, publisher, presence, metrics, report, maxMessageBytes: config.MAX_MESSAGE_BYTES });
+    return { server, port: await server.start(config.API_PORT, config.HOST) };
+  }
+
+  async function stop(): Promise<void> {
+    phase = 'draining';
+    listener.refuseNew();
+    log.info({ connections: sessions.size, seconds: config.DRAIN_SECONDS }, 'draining');
+    await drain(sessions, fanout, metrics, config.DRAIN_SECONDS * 1000);
+    await api?.server.stop();
+    await presence.stop();
+    await listener.stop();
+    heartbeat.stop();
+    expiries.stop();
+    hub.stop();
+    await bus.stop();
+    await admin.stop();
+    log.info('stopped');
+  }
+
+  let stopping: Promise<void> | undefined;
+  return {
+    ports,
+    stop() {
+      stopping ??= stop();
+      return stopping;
+    },
+  };
+}
+
+/** A start that takes longer than this says what it waits for. */
+const WAITING_MS = 3000;
+
+async function createBus(config: Config, pod: string, metrics: Metrics, report: Report): Promise<Bus> {
+  if (config.REDIS_URL === undefined) {
+    const bus = new MemoryBus();
+    metrics.busUp.read = () => 1;
+    return bus;
+  }
+  const { RedisBus } = await import('./bus/redis.ts');
+  const bus = new RedisBus({
+    address: {
+      url: config.REDIS_URL,
+      mode: config.REDIS_MODE,
+      sentinelName: config.REDIS_SENTINEL_NAME,
+      username: config.REDIS_USERNAME,
+      password: config.REDIS_PASSWORD,
+      sentinelPassword: config.REDIS_SENTINEL_PASSWORD,
+      caFile: config.REDIS_CA_FILE,
+    },
+    pod,
+    report,
+    onProbe: (seconds) => metrics.busProbe.observe(seconds),
+    onReconnect: () => metrics.busReconnects.inc(),
+  });
+  metrics.busUp.read = () => (bus.health.state === 'up' ? 1 : 0);
+  return bus;
+}
+
+async function createAuthenticator(config: Config) {
+  if (config.AUTH === 'anonymous') return anonymous;
+  return tokenAuthenticator({
+    secret: config.JWT_SECRET,
+    jwksUrl: config.JWKS_URL,
+    algorithms: config.JWT_ALGORITHMS,
+    audience: config.JWT_AUDIENCE,
+    issuer: config.JWT_ISSUER,
+  });
+}
+
+async function readKeys(file: string | undefined): Promise<string[] | undefined> {
+  if (file === undefined) return undefined;
+  const keys = (readText(file) ?? '')
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => line !== '' && !line.startsWith('#'));
+  if (keys.length === 0) throw new Error(`API_KEYS_FILE holds no key: write one a line into ${file}`);
+  return keys;
+}
+
+function readText(file: string | undefined): string | undefined {
+  return file === undefined ? undefined : readFileSync(file, 'utf8');
+}
+
+/** Waits for all, and throws what is wrong with any of them at once. */
+async function allFaults<T extends readonly unknown[]>(promises: { [K in keyof T]: Promise<T[K]> }): Promise<T> {
+  const results = await Promise.allSettled(promises);
+  const faults = results.flatMap((result) => {
+    if (result.status === 'fulfilled') return [];
+    const { reason } = result;
+    if (reason instanceof ChannelsError) return reason.faults.map((fault) => `CHANNELS_FILE: ${fault}`);
+    return [reason instanceof Error ? reason.message : String(reason)];
+  });
+  if (faults.length > 0) throw new ConfigError(faults);
+  return results.map((result) => (result.status === 'fulfilled' ? result.value : undefined)) as unknown as T;
+}
+
+/** Exit codes: 0 stopped as asked, 1 failed, 2 the configuration is wrong. */
+async function main(args: readonly string[]): Promise<void> {
+  if (args.includes('--help')) return void process.stdout.write(helpText());
+  let config: Config;
+  try {
+    config = readConfig(process.env);
+  } catch (error) {
+    return fail(error, 2);
+  }
+  const { log, flush } = createLog(config.LOG_LEVEL, config.POD_NAME ?? hostname());
+  process.on('exit', flush);
+  if (args.includes('--check')) {
+    await allFaults([checkFiles(config)]).then(
+      () => process.stdout.write('The configuration is valid.\n'),
+      (error) => fail(error, 2),
+    );
+    return;
+  }
+
+  let gateway: Promise<Gateway> | undefined;
+  let signals = 0;
+  const onSignal = (signal: NodeJS.Signals) => {
+    signals += 1;
+    if (signals > 1) {
+      log.warn({ signal }, 'second signal: leaving at once');
+      process.exit(1);
+    }
+    log.info({ signal }, 'stopping');
+    // Before it serves there is nothing to drain.
+    Promise.race([gateway, Promise.resolve()])
+      .then((running) => running?.stop())
+      .then(
+        () => process.exit(0),
+        (error) => fail(error, 1),
+      );
+  };
+  process.on('SIGTERM', onSignal);
+  process.on('SIGINT', onSignal);
+  process.on('uncaughtException', (error) => {
+    log.fatal({ err: error }, 'uncaught exception');
+    process.exit(1);
+  });
+
+  try {
+    gateway = startGateway(config, log);
+    const { ports } = await gateway;
+    if (config.DEMO) process.stderr.write(`\n  Tidegate is up. Open http://localhost:${ports.ws}/ in two tabs.\n\n`);
+  } catch (error) {
+    fail(error, error instanceof ConfigError ? 2 : 1);
+  }
+}
+
+/** What `--check` looks at beyond the variables themselves. */
+async function checkFiles(config: Config): Promise<void> {
+  await readChannels(config.CHANNELS ?? readText(config.CHANNELS_FILE), {
+    plainChannel: config.PLAIN_CHANNEL,
+    maxMessageBytes: config.MAX_MESSAGE_BYTES,
+    anonymous: config.AUTH === 'anonymous',
+  });
+  await createAuthenticator(config);
+  await readKeys(config.API_KEYS_FILE);
+}
+
+function fail(error: unknown, code: number): never {
+  const lines = error instanceof ConfigError ? error.faults : [error instanceof Error ? error.message : String(error)];
+  process.stderr.write(`${lines.map((line) => `tidegate: ${line}`).join('\n')}\n`);
+  if (code === 2) process.stderr.write('tidegate: see --help for every setting\n');
+  process.exit(code);
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) await main(process.argv.slice(2));

@@ -1,0 +1,88 @@
+// Bans and disconnects: what an application orders about a user, carried to every pod.
+
+import { type Bus, CONTROL_TOPIC } from '../bus/bus.ts';
+import type { Report } from '../platform/logs.ts';
+import { isName } from '../protocol/names.ts';
+
+/** An order to every pod. Times are ms since 1970. */
+export interface Disconnect {
+  readonly user: string;
+  readonly code: number;
+  readonly reason: string;
+  /** Absent: the user may come back at once. */
+  readonly bannedUntilMs?: number;
+}
+
+/** Knows who is banned, and gives and takes orders to disconnect. Bans are kept on the bus and copied to every
+ * pod, so that an upgrade need not ask for them and they hold while the bus is away. */
+export class Bans {
+  readonly #bus: Bus;
+  readonly #report: Report;
+  readonly #disconnect: (order: Disconnect) => void;
+  #until = new Map<string, number>();
+
+  /** `disconnect` closes the user's connections on this pod. */
+  constructor(bus: Bus, report: Report, disconnect: (order: Disconnect) => void) {
+    this.#bus = bus;
+    this.#report = report;
+    this.#disconnect = disconnect;
+  }
+
+  /** Hears orders from now on, and learns those that were given before. */
+  async start(): Promise<void> {
+    await this.#bus.subscribe(CONTROL_TOPIC);
+    await this.reload();
+  }
+
+  isBanned(user: string): boolean {
+    const untilMs = this.#until.get(user);
+    if (untilMs === undefined) return false;
+    if (untilMs > Date.now()) return true;
+    this.#until.delete(user);
+    return false;
+  }
+
+  /** Orders every pod to close the user's connections, and remembers the ban first, where there is one.
+   * @throws {TidegateError} `bus_unavailable`: nothing may have happened; call again. */
+  async order(order: Disconnect): Promise<void> {
+    if (order.bannedUntilMs !== undefined) await this.#bus.store.ban(order.user, order.bannedUntilMs);
+    await this.#bus.publish(CONTROL_TOPIC, Buffer.from(JSON.stringify(order)));
+  }
+
+  /** Takes an order from the bus. Total: what is none does nothing. */
+  receive(bytes: Buffer): void {
+    let order: unknown;
+    try {
+      order = JSON.parse(bytes.toString());
+    } catch {
+      return;
+    }
+    if (!isDisconnect(order)) return;
+    if (order.bannedUntilMs !== undefined) this.#until.set(order.user, order.bannedUntilMs);
+    this.#disconnect(order);
+  }
+
+  /** Learns all bans anew, after orders may have been missed, and carries them out. */
+  async reload(): Promise<void> {
+    try {
+      const before = this.#until;
+      this.#until = await this.#bus.store.bans();
+      for (const user of this.#until.keys()) {
+        if (!before.has(user) && this.isBanned(user)) this.#disconnect({ user, code: 0, reason: '' });
+      }
+    } catch (error) {
+      this.#report('bans.reload', error);
+    }
+  }
+}
+
+function isDisconnect(value: unknown): value is Disconnect {
+  if (typeof value !== 'object' || value === null) return false;
+  const { user, code, reason, bannedUntilMs } = value as Record<string, unknown>;
+  return (
+    isName(user) &&
+    typeof code === 'number' &&
+    typeof reason === 'string' &&
+    (bannedUntilMs === undefined || typeof bannedUntilMs === 'number')
+  );
+}

@@ -1,0 +1,88 @@
+// A connection: one WebSocket, from upgrade to close, and what the gateway knows about it.
+
+import type { Duplex } from 'node:stream';
+import { WebSocket } from 'ws';
+import { newId } from '../platform/ids.ts';
+import type { Close } from '../protocol/close.ts';
+import type { Identity } from './authenticate.ts';
+import type { Grants } from './channels.ts';
+import type { Batch } from './fanout.ts';
+import type { Group } from './hub.ts';
+import type { TokenBucket } from './rates.ts';
+
+export type Protocol = 'plain' | 'v1';
+
+/** The WebSocket of a connection. It names its connection, so that one listener serves all sockets. */
+export class ConnectionSocket extends WebSocket {
+  connection: Connection | undefined;
+}
+
+/** What a connection is made with. */
+export interface ConnectionOptions {
+  readonly ws: ConnectionSocket;
+  readonly socket: Duplex;
+  readonly identity: Identity;
+  readonly protocol: Protocol;
+  /** Permessage-deflate was agreed on. */
+  readonly compressed: boolean;
+  /** May be told of gaps: always in v1, in the plain protocol where the client asked for heartbeats. */
+  readonly toldOfGaps: boolean;
+  readonly address: string;
+}
+
+/** State of one connection. Kept small, and without closures or timers of its own: there are tens of thousands. */
+export class Connection {
+  readonly id = newId();
+  readonly user: string;
+  readonly protocol: Protocol;
+  readonly compressed: boolean;
+  readonly toldOfGaps: boolean;
+  readonly address: string;
+  readonly openedAtMs = Date.now();
+  readonly ws: ConnectionSocket;
+  readonly socket: Duplex;
+  readonly groups = new Set<Group>();
+  grants: Grants;
+  expiresAtMs: number | undefined;
+
+  /** Something came from the client since its last ping. */
+  heard = true;
+  /** Frames of this turn of the event loop, not written yet. */
+  pending: Batch | undefined = undefined;
+  /** The socket has a backlog. */
+  congested = false;
+  /** Groups whose messages were dropped and whose gap has not been told yet. */
+  missed: Set<Group> | undefined = undefined;
+  /** Why the gateway closed it; undefined while it is open, and where the client did. */
+  closedBy: Close | undefined = undefined;
+
+  messagesIn = 0;
+  messagesOut = 0;
+  /** Commands in a row that were malformed, and messages in a row that were over the rate. */
+  malformed = 0;
+  overRate = 0;
+  messageBucket: TokenBucket | undefined = undefined;
+  byteBucket: TokenBucket | undefined = undefined;
+
+  constructor(options: ConnectionOptions) {
+    this.ws = options.ws;
+    this.socket = options.socket;
+    this.user = options.identity.user;
+    this.grants = options.identity.grants;
+    this.expiresAtMs = options.identity.expiresAtMs;
+    this.protocol = options.protocol;
+    this.compressed = options.compressed;
+    this.toldOfGaps = options.toldOfGaps;
+    this.address = options.address;
+  }
+
+  /** Frames may still be written. */
+  get isOpen(): boolean {
+    return this.closedBy === undefined && this.ws.readyState === WebSocket.OPEN;
+  }
+
+  /** Bytes that wait in this process because the client has not read them. */
+  get backlogBytes(): number {
+    return this.socket.writableLength;
+  }
+}

@@ -1,0 +1,235 @@
+// Configuration: one table of every setting, and the function that reads the environment by it.
+// docs/configuration.md and `--help` are made from this table.
+
+import { readFileSync } from 'node:fs';
+
+/** How a setting's text becomes a value: `parse` throws nothing and returns undefined for what is not allowed. */
+interface Kind<T> {
+  readonly allowed: string;
+  parse(text: string): T | undefined;
+}
+
+/** One row of the table. Without a default the setting may be left unset. */
+export interface Setting<T = unknown> {
+  readonly kind: Kind<T>;
+  readonly default?: T;
+  /** The default as people should read it, where the value itself does not say enough. */
+  readonly defaultText?: string;
+  readonly group: string;
+  readonly help: string;
+  /** Never shown in messages. */
+  readonly secret?: boolean;
+}
+
+const integer = (min: number, max: number): Kind<number> => ({
+  allowed: `a whole number from ${min} to ${max}`,
+  parse(text) {
+    const value = /^\d{1,15}$/.test(text) ? Number(text) : Number.NaN;
+    return value >= min && value <= max ? value : undefined;
+  },
+});
+
+const choice = <const T extends string>(...values: T[]): Kind<T> => ({
+  allowed: values.map((value) => `\`${value}\``).join(', '),
+  parse: (text) => values.find((value) => value === text),
+});
+
+const flag: Kind<boolean> = {
+  allowed: '`true` or `false`',
+  parse: (text) => (text === 'true' ? true : text === 'false' ? false : undefined),
+};
+
+const text: Kind<string> = { allowed: 'a text', parse: (value) => value };
+
+const path: Kind<string> = { allowed: 'the path of a file', parse: (value) => value };
+
+const list: Kind<string[]> = {
+  allowed: 'a list, separated by commas',
+  parse: (value) =>
+    value
+      .split(',')
+      .map((item) => item.trim())
+      .filter((item) => item !== ''),
+};
+
+const url = (...schemes: string[]): Kind<string> => ({
+  allowed: `a URL that begins with ${schemes.map((scheme) => `\`${scheme}://\``).join(' or ')}`,
+  parse: (value) => (schemes.some((scheme) => value.startsWith(`${scheme}://`)) ? value : undefined),
+});
+
+const name: Kind<string> = {
+  allowed: '1 to 128 of the characters A-Z a-z 0-9 . _ ~ @ : / -, not beginning with `tg:`',
+  parse: (value) => (/^(?!tg:|tg$)[A-Za-z0-9._~@:/-]{1,128}$/.test(value) ? value : undefined),
+};
+
+const listeners = 'Listeners';
+const connections = 'Connections';
+const tokens = 'Tokens';
+const channels = 'Channels';
+const messages = 'Messages';
+const bus = 'Bus';
+const operations = 'Operations';
+
+const MIB = 1_048_576;
+
+/** Every setting. The name is the environment variable; `NAME_FILE` may name a file that holds the value instead. */
+export const settings = {
+  PORT: { group: listeners, kind: integer(0, 65_535), default: 8080, help: 'Public listener: WebSocket, and the demo page where it is on. 0 picks a free port.' },
+  API_PORT: { group: listeners, kind: integer(0, 65_535), default: 8081, help: 'HTTP API listener, for application backends. Stays closed without `API_KEYS_FILE`.' },
+  ADMIN_PORT: { group: listeners, kind: integer(0, 65_535), default: 9090, help: 'Admin listener: probes, metrics, connection totals. Keep it inside the cluster.' },
+  HOST: { group: listeners, kind: text, help: 'Address that all three listeners bind.', defaultText: 'every address' },
+  API_KEYS_FILE: { group: listeners, kind: path, help: 'File with the keys of the HTTP API, one a line. Lines that begin with `#` are comments.' },
+
+  AUTH: { group: tokens, kind: choice('jwt', 'anonymous'), help: 'Who may connect. `anonymous` lets everybody in, under any name they choose. Unset, it is `jwt` where a key is given; with neither, the gateway refuses to start.' },
+  JWT_SECRET: { group: tokens, kind: text, secret: true, help: 'Shared secret that signs tokens (HS256, HS384, HS512). 32 bytes or more.' },
+  JWKS_URL: { group: tokens, kind: url('https', 'http'), help: 'URL of the JSON Web Key Set whose keys sign tokens. Fetched when first needed, kept for ten minutes, fetched again for an unknown key at most every 30 seconds.' },
+  JWT_ALGORITHMS: { group: tokens, kind: list, defaultText: 'HS256 with a secret; RS256, ES256, EdDSA with a key set', help: 'Signature algorithms that are accepted. `none` never is.' },
+  JWT_AUDIENCE: { group: tokens, kind: text, help: 'What a token’s `aud` must contain. Unset: not checked.' },
+  JWT_ISSUER: { group: tokens, kind: text, help: 'What a token’s `iss` must be. Unset: not checked.' },
+  JWT_COOKIE: { group: tokens, kind: text, default: 'tidegate_token', help: 'Cookie a token may come in. Only read where `ALLOWED_ORIGINS` lists who may send it.' },
+
+  ALLOWED_ORIGINS: { group: connections, kind: list, default: [], defaultText: 'every origin', help: 'Origins of the pages that may connect, such as `https://app.example.com`. Others get 403. Clients that send no Origin are not browsers and pass.' },
+  TRUSTED_PROXIES: { group: connections, kind: integer(0, 16), default: 0, help: 'How many proxies in front add to X-Forwarded-For. Too low and limits by address hit the load balancer; too high and clients can forge their address.' },
+  MAX_CONNECTIONS: { group: connections, kind: integer(1, 1_000_000), default: 20_000, help: 'Connections this pod holds at the most. One more gets 503 with Retry-After before the upgrade.' },
+  MAX_CONNECTIONS_PER_USER: { group: connections, kind: integer(0, 1_000_000), default: 100, help: 'Connections one user may have on this pod; one more is closed with 4406. 0: no limit.' },
+  MAX_CHANNELS_PER_CONNECTION: { group: connections, kind: integer(1, 100_000), default: 1000, help: 'Channels one connection may be subscribed to.' },
+  UPGRADE_RATE: { group: connections, kind: integer(0, 1_000_000), default: 100, help: 'Upgrades a second from one address, with bursts of ten times as many. More get 429 with Retry-After. 0: no limit.' },
+  HANDSHAKE_TIMEOUT_SECONDS: { group: connections, kind: integer(1, 300), default: 10, help: 'How long a client may take to send its upgrade request.' },
+  PING_INTERVAL_SECONDS: { group: connections, kind: integer(1, 3600), default: 25, help: 'How often every connection is pinged. Must be less than half of the idle time-out of any load balancer in front.' },
+  PONG_TIMEOUT_SECONDS: { group: connections, kind: integer(1, 3600), default: 10, help: 'How long a client may take to answer a ping before it is cut. At most the interval.' },
+  COMPRESSION: { group: connections, kind: flag, default: false, help: 'Agree on permessage-deflate with clients that offer it. A message is compressed once, whoever gets it. Costs CPU and memory; saves bandwidth on large payloads.' },
+
+  PLAIN_CHANNEL: { group: channels, kind: name, default: 'ws_broadcast', help: 'Channel that clients of the plain protocol publish to and hear. Its namespace is raw and open to anyone unless the channels file lists it.' },
+  PLAIN_HEARTBEAT: { group: channels, kind: flag, default: false, help: 'Send `{"type":"ping"}` to every client of the plain protocol at each interval, not only to those that connect with `?heartbeat=true`.' },
+  CHANNELS_FILE: { group: channels, kind: path, help: 'YAML or JSON file with the namespaces and who may publish and subscribe. Without it only `PLAIN_CHANNEL` exists.' },
+  CHANNELS: { group: channels, kind: text, help: 'The same as text, where a file is unhandy.' },
+  PRESENCE_TTL_SECONDS: { group: channels, kind: integer(3, 3600), default: 30, help: 'How long the members of a pod that was killed are still listed.' },
+
+  MAX_MESSAGE_BYTES: { group: messages, kind: integer(128, 16 * MIB), default: 65_536, help: 'Largest frame a client may send; a larger one closes with 1009. Also the largest payload on the HTTP API and on raw channels.' },
+  MESSAGE_RATE: { group: messages, kind: integer(0, 1_000_000), default: 100, help: 'Messages a second one connection may send, with bursts of twice as many. More are answered with `rate_limited`; a client that goes on is closed with 4404. 0: no limit.' },
+  BYTE_RATE: { group: messages, kind: integer(0, 1_000_000_000), defaultText: '`MESSAGE_RATE` × 16 KiB', help: 'Bytes a second one connection may send, with bursts of twice as many. 0: no limit.' },
+  MAX_BACKLOG_BYTES: { group: messages, kind: integer(65_536, 1024 * MIB), default: MIB, help: 'What may wait for one connection that reads slowly before its namespace’s `slow` policy acts.' },
+  MAX_TOTAL_BACKLOG_BYTES: { group: messages, kind: integer(MIB, 64 * 1024 * MIB), default: 128 * MIB, help: 'What may wait for all slow connections together before the slowest are cut.' },
+
+  REDIS_URL: { group: bus, kind: url('redis', 'rediss'), secret: true, help: 'Redis that carries messages between pods: `redis://user:password@host:6379`, `rediss://` for TLS; several hosts, separated by commas, for Sentinel and Cluster. Unset: the memory bus, for one pod alone.' },
+  REDIS_MODE: { group: bus, kind: choice('standalone', 'sentinel', 'cluster'), default: 'standalone', help: 'What `REDIS_URL` leads to: one server, the Sentinels of one, or the nodes of a Cluster (7.0 or later, for sharded Pub/Sub).' },
+  REDIS_SENTINEL_NAME: { group: bus, kind: text, default: 'mymaster', help: 'The name that Sentinel knows the master by.' },
+  REDIS_USERNAME: { group: bus, kind: text, help: 'ACL user, where the URL has none.' },
+  REDIS_PASSWORD: { group: bus, kind: text, secret: true, help: 'Password, where the URL has none. `REDIS_PASSWORD_FILE` keeps it out of the environment.' },
+  REDIS_SENTINEL_PASSWORD: { group: bus, kind: text, secret: true, help: 'Password of the Sentinels themselves.' },
+  REDIS_CA_FILE: { group: bus, kind: path, help: 'Certificates that sign those of Redis, where the system’s do not.' },
+
+  DRAIN_SECONDS: { group: operations, kind: integer(0, 3600), default: 30, help: 'How long a stopping pod takes to close its connections, evenly spread.' },
+  POD_NAME: { group: operations, kind: text, defaultText: 'the host name', help: 'Name of this pod in logs and in presence.' },
+  DEMO: { group: operations, kind: flag, default: false, help: 'Serve the demo page at `/`.' },
+  LOG_LEVEL: { group: operations, kind: choice('trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'), default: 'info', help: 'Least level that is logged. A connection’s open and close are `info`.' },
+} as const satisfies Record<string, Setting<never> | Setting>;
+
+type Settings = typeof settings;
+
+type ValueOf<S> = S extends { kind: Kind<infer T>; default: unknown }
+  ? T
+  : S extends { kind: Kind<infer T> }
+    ? T | undefined
+    : never;
+
+/** The value of every setting, by its name. */
+export type Config = { readonly [K in keyof Settings]: ValueOf<Settings[K]> };
+
+/** The environment was not usable. `faults` has a line for each setting that is wrong. */
+export class ConfigError extends Error {
+  readonly faults: readonly string[];
+
+  constructor(faults: readonly string[]) {
+    super(faults.join('\n'));
+    this.name = 'ConfigError';
+    this.faults = faults;
+  }
+}
+
+/** Reads the environment by the table. An empty variable counts as unset.
+ * @throws {ConfigError} with every fault at once. */
+export function readConfig(env: Readonly<Record<string, string | undefined>>): Config {
+  const faults: string[] = [];
+  const values: Record<string, unknown> = {};
+  for (const [key, setting] of Object.entries(settings) as [string, Setting][]) {
+    const given = readText(env, key, faults);
+    if (given === undefined) {
+      values[key] = setting.default;
+      continue;
+    }
+    const value = setting.kind.parse(given);
+    if (value === undefined) {
+      const shown = setting.secret ? '' : `, not ${JSON.stringify(given.slice(0, 80))}`;
+      faults.push(`${key} must be ${setting.kind.allowed}${shown}`);
+    }
+    values[key] = value;
+  }
+  const config = values as Config;
+  faults.push(...contradictions(config));
+  if (faults.length > 0) throw new ConfigError(faults);
+  return config;
+}
+
+/** The variable, or what the file named by its `_FILE` twin holds, without the last line's end. */
+function readText(
+  env: Readonly<Record<string, string | undefined>>,
+  key: string,
+  faults: string[],
+): string | undefined {
+  const direct = env[key] || undefined;
+  const fileKey = `${key}_FILE`;
+  const file = fileKey in settings ? undefined : env[fileKey] || undefined;
+  if (file === undefined) return direct;
+  if (direct !== undefined) {
+    faults.push(`${key} and ${fileKey} are both set: unset one`);
+    return direct;
+  }
+  try {
+    return readFileSync(file, 'utf8').replace(/\r?\n$/, '') || undefined;
+  } catch (error) {
+    faults.push(`${fileKey} names a file that cannot be read: ${(error as Error).message}`);
+    return undefined;
+  }
+}
+
+/** What no single row can see. */
+function contradictions(config: Config): string[] {
+  const faults: string[] = [];
+  const hasKey = config.JWT_SECRET !== undefined || config.JWKS_URL !== undefined;
+  if (config.AUTH === 'jwt' && !hasKey) {
+    faults.push('AUTH is jwt, which needs a key: set JWT_SECRET, JWT_SECRET_FILE or JWKS_URL');
+  }
+  if (config.AUTH === undefined && !hasKey) {
+    faults.push('AUTH is not set and there is no key: set JWT_SECRET, JWT_SECRET_FILE or JWKS_URL, or AUTH=anonymous to let everybody in');
+  }
+  if (config.PONG_TIMEOUT_SECONDS !== undefined && config.PING_INTERVAL_SECONDS !== undefined) {
+    const explicit = config.PONG_TIMEOUT_SECONDS !== settings.PONG_TIMEOUT_SECONDS.default;
+    if (explicit && config.PONG_TIMEOUT_SECONDS > config.PING_INTERVAL_SECONDS) {
+      faults.push('PONG_TIMEOUT_SECONDS must be at most PING_INTERVAL_SECONDS');
+    }
+  }
+  if (config.CHANNELS !== undefined && config.CHANNELS_FILE !== undefined) {
+    faults.push('CHANNELS and CHANNELS_FILE are both set: unset one');
+  }
+  return faults;
+}
+
+/** The table as `--help` prints it. */
+export function helpText(): string {
+  const lines = ['Usage: gateway [--help | --check]', '', 'Everything is set by the environment; NAME_FILE may name a file that holds the value of NAME.', ''];
+  let group = '';
+  for (const [key, setting] of Object.entries(settings) as [string, Setting][]) {
+    if (setting.group !== group) {
+      group = setting.group;
+      lines.push(`${group}:`);
+    }
+    lines.push(`  ${key}  (default: ${defaultText(setting)})`, `      ${setting.help}`, `      Allowed: ${setting.kind.allowed}.`);
+  }
+  return `${lines.join('\n')}\n`;
+}
+
+/** A setting's default as people read it. */
+export function defaultText(setting: Setting): string {
+  return setting.defaultText ?? (setting.default === undefined ? 'unset' : String(setting.default));
+}

@@ -1,0 +1,5 @@
+// The version: what package.json says.
+
+import packageJson from '../../package.json' with { type: 'json' };
+
+export const version = packageJson.version;

@@ -1,0 +1,112 @@
+// Close codes: why a connection ended, and what its client must do next. One table for gateway, client and docs.
+
+/** What a client must do after a close: `stop` for good, `reconnect` after a jittered wait, or get a new
+ * token first (`refresh`) and then reconnect. */
+export type CloseAction = 'stop' | 'reconnect' | 'refresh';
+
+/** One row of the table. `reason` is the default text of the close frame (at most 123 bytes, RFC 6455 5.5). */
+export interface Close {
+  readonly code: number;
+  readonly reason: string;
+  readonly action: CloseAction;
+  readonly help: string;
+}
+
+/** Every close the gateway starts itself, by name. 1007 and 1002 come from the WebSocket library. */
+export const closes = {
+  binary: {
+    code: 1003,
+    reason: 'binary frames are not accepted',
+    action: 'stop',
+    help: 'A binary frame was sent. Payloads are JSON in text frames.',
+  },
+  refused: {
+    code: 1008,
+    reason: 'token refused',
+    action: 'refresh',
+    help: 'The token is missing, invalid or for another user. Sent after the upgrade, as browsers cannot read an HTTP status.',
+  },
+  tooLarge: {
+    code: 1009,
+    reason: 'message too large',
+    action: 'stop',
+    help: 'A frame was larger than MAX_MESSAGE_BYTES.',
+  },
+  drain: {
+    code: 1012,
+    reason: 'gateway is restarting',
+    action: 'reconnect',
+    help: 'The pod is going away. Reconnect; the reason carries a jittered hint in milliseconds.',
+  },
+  overload: {
+    code: 1013,
+    reason: 'try again later',
+    action: 'reconnect',
+    help: 'The gateway cannot take the connection now, for example because the keys that check tokens cannot be fetched.',
+  },
+  shed: {
+    code: 4400,
+    reason: 'moved to another pod',
+    action: 'reconnect',
+    help: 'The pods are uneven and this connection is asked to reconnect elsewhere.',
+  },
+  slow: {
+    code: 4401,
+    reason: 'slow consumer',
+    action: 'reconnect',
+    help: 'The connection did not read what was sent to it, and its backlog reached its bound.',
+  },
+  expired: {
+    code: 4402,
+    reason: 'token expired',
+    action: 'refresh',
+    help: 'The token expired and no refresh came in time.',
+  },
+  revoked: {
+    code: 4403,
+    reason: 'disconnected by the application',
+    action: 'stop',
+    help: 'The application disconnected or banned the user through the HTTP API.',
+  },
+  rate: {
+    code: 4404,
+    reason: 'message rate exceeded',
+    action: 'reconnect',
+    help: 'The connection went on sending after it was told that it exceeds its rate.',
+  },
+  malformed: {
+    code: 4405,
+    reason: 'too many malformed commands',
+    action: 'stop',
+    help: 'The connection sent many commands that could not be understood. The client has a bug.',
+  },
+  unresponsive: {
+    code: 1006,
+    reason: 'no answer to a ping',
+    action: 'reconnect',
+    help: 'The client did not answer a ping in time and was cut. Never sent: 1006 is what a cut line looks like.',
+  },
+  userLimit: {
+    code: 4406,
+    reason: 'too many connections for this user',
+    action: 'reconnect',
+    help: 'The user already has MAX_CONNECTIONS_PER_USER connections on this pod.',
+  },
+} as const satisfies Record<string, Close>;
+
+/** The name of a close in the table. */
+export type CloseName = keyof typeof closes;
+
+const byCode = new Map<number, Close>(Object.values(closes).map((close) => [close.code, close]));
+
+/** What a client must do after a close with this code. Codes that are not in the table, such as the 1006 of a
+ * cut line, mean `reconnect`. */
+export function actionAfter(code: number): CloseAction {
+  return byCode.get(code)?.action ?? 'reconnect';
+}
+
+/** The close code as a metric label: only codes of the table and the common ones of RFC 6455 are themselves;
+ * what a peer made up is `other`, so that it cannot create series without end. */
+export function closeCodeLabel(code: number): string {
+  return byCode.has(code) || (code >= 1000 && code <= 1015) ? String(code) : 'other';
+}

@@ -1,0 +1,102 @@
+// Messages: what the gateway says to a tidegate.v1 client, and how each is encoded.
+
+import type { TidegateError } from './errors.ts';
+import type { Ref } from './commands.ts';
+
+/** Why messages are missing: see `gap` in docs/protocol.md. */
+export type GapReason = 'trimmed' | 'forked' | 'limit' | 'slow' | 'bus';
+
+/** The first message on a connection. All times are in milliseconds. */
+export interface Welcome {
+  type: 'welcome';
+  connection: string;
+  user: string;
+  pingIntervalMs: number;
+  maxMessageBytes: number;
+  tokenExpiresInMs?: number;
+}
+
+/** The answer to a command that succeeded. Fields beside `ref` depend on the command. */
+export interface Ok {
+  type: 'ok';
+  ref?: Ref;
+  channel?: string;
+  channels?: SubscribeResult[];
+  /** The id of the message that was published or sent. */
+  id?: string;
+  members?: string[];
+  total?: number;
+  tokenExpiresInMs?: number;
+  /** Channels that a new token no longer allows, and that the connection has left. */
+  left?: string[];
+}
+
+/** What became of one channel of a subscribe command that named many. */
+export type SubscribeResult = { channel: string } | { channel: string; error: ErrorBody };
+
+/** An error as a client is told it. */
+export interface ErrorBody {
+  code: string;
+  message: string;
+  retryable: boolean;
+  retryAfterMs?: number;
+}
+
+/** Messages are missing on a channel, and why. */
+export interface Gap {
+  type: 'gap';
+  channel?: string;
+  /** Messages sent to this user, not a channel's, are missing. */
+  direct?: true;
+  reason: GapReason;
+}
+
+/** Who came to and left a channel since the last one; the lists are capped, `total` is not. */
+export interface PresenceEvent {
+  type: 'presence';
+  channel: string;
+  joined: string[];
+  left: string[];
+  total: number;
+}
+
+/** The connection will be closed in `closeAfterMs`; until then delivery goes on. */
+export interface Goodbye {
+  type: 'goodbye';
+  code: number;
+  reconnectAfterMs: number;
+  closeAfterMs: number;
+}
+
+/** Everything but `message`, which is put together without parsing its payload: see {@link encodeMessage}. */
+export type ServerMessage = Welcome | Ok | ({ type: 'error'; ref?: Ref } & ErrorBody) | Gap | PresenceEvent | Goodbye;
+
+/** The JSON text of a server message. */
+export function encodeServerMessage(message: ServerMessage): string {
+  return JSON.stringify(message);
+}
+
+/** An error as it is told to a client. */
+export function errorBody(error: TidegateError): ErrorBody {
+  const { code, message, retryable, retryAfterMs } = error;
+  return { code, message, retryable, ...(retryAfterMs !== undefined && { retryAfterMs }) };
+}
+
+/** A published message as a client sees it; `payload` is JSON text and is not parsed. */
+export interface Delivered {
+  /** Absent on a message to a user. */
+  readonly channel?: string;
+  readonly id?: string | undefined;
+  readonly from?: string | undefined;
+  /** It was published on a raw channel, so nothing but its text is known; `payload` is that text as JSON string. */
+  readonly foreign?: boolean;
+  readonly payload: string;
+}
+
+/** The JSON text of a `message`. Names are quoted without escaping: `namePattern` has no character to escape. */
+export function encodeMessage({ channel, id, from, foreign, payload }: Delivered): string {
+  const head = channel === undefined ? '{"type":"message","direct":true' : `{"type":"message","channel":"${channel}"`;
+  const idPart = id === undefined ? '' : `,"id":"${id}"`;
+  const fromPart = from === undefined ? '' : `,"from":"${from}"`;
+  return `${head}${idPart}${fromPart}${foreign ? ',"foreign":true' : ''},"data":${payload}}`;
+}

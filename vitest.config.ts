@@ -1,0 +1,18 @@
+// How vitest finds and runs the tests.
+
+import { defineConfig } from 'vitest/config';
+
+export default defineConfig({
+  test: {
+    include: ['src/**/*.test.ts', 'test/**/*.test.ts'],
+    // Processes, not threads: the tests start servers, send signals and count sockets of their own.
+    pool: 'forks',
+    // More would starve the Redis servers that each file starts, and turn timings into noise.
+    maxWorkers: 2,
+    testTimeout: 30_000,
+    hookTimeout: 60_000,
+    reporters: ['default'],
+    // A rejection that nobody handles is a bug in the gateway, also when every test passes.
+    dangerouslyIgnoreUnhandledErrors: false,
+  },
+});

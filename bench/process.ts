@@ -1,6 +1,6 @@
 // Processes: starts every server and client on its core, reads what it uses, and ends it by its pid.
 
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { accessSync, constants, readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { delimiter, join } from 'node:path';
@@ -41,7 +41,6 @@ export interface Ending {
 const running = new Map<number, ChildProcess>();
 const STDERR_KEPT = 600;
 const TICKS_PER_SECOND = 100;
-const PAGE_KIB = 1024;
 
 // The limit on open files is raised as far as it goes, then `exec` keeps the pid, so that what is
 // measured and ended is the program and not a shell.
@@ -55,7 +54,7 @@ export function start(launch: Launch): Started {
     ['-c', `${RAISE_FILES}exec "$@"`, 'sh', ...pinned, launch.command, ...launch.args],
     {
       stdio: ['ignore', launch.onLine ? 'pipe' : 'ignore', 'pipe'],
-      env: { PATH: process.env['PATH'] ?? '', HOME: process.env['HOME'] ?? '/', ...launch.env },
+      env: { PATH: process.env.PATH ?? '', HOME: process.env.HOME ?? '/', ...launch.env },
     },
   );
   const pid = child.pid;
@@ -104,13 +103,20 @@ export function chooseCores(): Cores {
   const allowed = allowedCores();
   const [server, client] = allowed;
   if (findProgram('taskset') === undefined) {
-    return { server: undefined, client: undefined, note: 'nothing is pinned: `taskset` (util-linux) is missing' };
+    return {
+      server: undefined,
+      client: undefined,
+      note: 'nothing is pinned: `taskset` (util-linux) is missing',
+    };
   }
   if (server === undefined || client === undefined) {
-    return { server: undefined, client: undefined, note: 'nothing is pinned: this process may use one core only' };
+    return {
+      server: undefined,
+      client: undefined,
+      note: 'nothing is pinned: this process may use one core only',
+    };
   }
-  const moved = spawn('taskset', ['-cp', String(client), String(process.pid)], { stdio: 'ignore' });
-  moved.on('error', () => {});
+  spawnSync('taskset', ['-acp', String(client), String(process.pid)]);
   return {
     server,
     client,
@@ -137,8 +143,7 @@ export function cpuSeconds(pid: number): number {
 
 /** Resident memory of a process in KiB. */
 export function rssKib(pid: number): number {
-  const text = statusField(String(pid), 'VmRSS');
-  return (Number.parseInt(text, 10) * PAGE_KIB) / 1024;
+  return Number.parseInt(statusField(String(pid), 'VmRSS'), 10);
 }
 
 function statusField(pid: string, field: string): string {
@@ -165,7 +170,7 @@ export async function openFilesLimit(): Promise<number> {
 
 /** Full path of a program on PATH. */
 export function findProgram(name: string): string | undefined {
-  return (process.env['PATH'] ?? '')
+  return (process.env.PATH ?? '')
     .split(delimiter)
     .map((folder) => join(folder, name))
     .find((path) => {

@@ -18,6 +18,8 @@ const { values } = parseArgs({
     members: { type: 'string', default: '10' },
     rate: { type: 'string', default: '10000' },
     seconds: { type: 'string', default: '4' },
+    // Published first and not counted, so that neither side is measured while its code is still cold.
+    warm: { type: 'string', default: '1' },
     settle: { type: 'string', default: '1' },
   },
 });
@@ -71,7 +73,7 @@ function count(member: Member, chunk: Buffer): void {
       at = found;
       break;
     }
-    const stamp = Number(data.latin1Slice(found + 2, found + 18));
+    const stamp = Number(data.toString('latin1', found + 2, found + 18));
     if (Number.isNaN(stamp)) {
       at = found + 1;
       continue;
@@ -102,7 +104,7 @@ function open(room: number): Promise<Member> {
             return true;
           }
           upgraded = true;
-          const answer = chunk.latin1Slice(0, 60).split('\r\n')[0] ?? '';
+          const answer = chunk.toString('latin1', 0, 60).split('\r\n')[0] ?? '';
           if (answer.startsWith('HTTP/1.1 101')) resolve(member);
           else reject(new Error(`handshake: ${answer}`));
           return true;
@@ -145,12 +147,16 @@ function template(room: number): Template {
 
 function publish(member: Member, { frame: empty, stampAt }: Template): void {
   const full = Buffer.from(empty);
-  full.latin1Write(String(nowUs()).padStart(16, '0'), stampAt);
+  full.write(String(nowUs()).padStart(16, '0'), stampAt, 'latin1');
   member.socket.write(full);
 }
 
 /** Publishes in turn at the rate, catching up after each pause, until the time is over. */
-function publishPaced(everyone: readonly Member[], templates: readonly Template[]): Promise<number> {
+function publishPaced(
+  everyone: readonly Member[],
+  templates: readonly Template[],
+  seconds: number,
+): Promise<number> {
   const started = performance.now();
   let sent = 0;
   return new Promise((resolve) => {
@@ -181,12 +187,13 @@ for (const text of values.subscribe?.split('|') ?? []) {
 }
 await sleep(Number(values.settle) * 1000);
 
+const templates = Array.from({ length: rooms }, (_, room) => template(room));
+await publishPaced(everyone, templates, Number(values.warm));
+await sleep(STEP_MS);
+
 isMeasuring = true;
 const cpuBefore = process.cpuUsage();
-const sent = await publishPaced(
-  everyone,
-  Array.from({ length: rooms }, (_, room) => template(room)),
-);
+const sent = await publishPaced(everyone, templates, seconds);
 const cpu = process.cpuUsage(cpuBefore);
 const inTime = delivered;
 await sleep(TAIL_MS);

@@ -38,8 +38,8 @@ export async function prepareTools(): Promise<Tools> {
 }
 
 function compileLimit(missing: string[]): Pick<Tools, 'loadClient' | 'limitServer'> {
-  const folder = resolve(root, process.env['LIMIT_DIR'] ?? '../shared/limit');
-  const compiler = process.env['CC'] ?? findProgram('cc') ?? findProgram('gcc') ?? findProgram('clang');
+  const folder = resolve(root, process.env.LIMIT_DIR ?? '../shared/limit');
+  const compiler = process.env.CC ?? findProgram('cc') ?? findProgram('gcc') ?? findProgram('clang');
   const consequence = 'only the rows `start` and `rooms` can be measured, and there is no C server';
   if (!existsSync(join(folder, 'wsload.c'))) {
     missing.push(
@@ -48,7 +48,9 @@ function compileLimit(missing: string[]): Pick<Tools, 'loadClient' | 'limitServe
     return { loadClient: undefined, limitServer: undefined };
   }
   if (compiler === undefined) {
-    missing.push(`There is no C compiler: ${consequence}. Install one: \`apt-get install -y gcc libc6-dev\`.`);
+    missing.push(
+      `There is no C compiler: ${consequence}. Install one: \`apt-get install -y gcc libc6-dev\`.`,
+    );
     return { loadClient: undefined, limitServer: undefined };
   }
   return {
@@ -71,7 +73,7 @@ function compile(compiler: string, source: string, missing: string[]): string | 
 }
 
 function findGateway(missing: string[]): string | undefined {
-  const path = resolve(root, process.env['BENCH_GATEWAY'] ?? 'src/gateway.ts');
+  const path = resolve(root, process.env.BENCH_GATEWAY ?? 'src/gateway.ts');
   if (existsSync(path)) return path;
   missing.push(`${path} does not exist: tidegate is not measured.`);
   return undefined;
@@ -79,7 +81,7 @@ function findGateway(missing: string[]): string | undefined {
 
 /** The gateway as the image has it: one file. BENCH_GATEWAY is taken as one already. */
 async function bundleGateway(missing: string[]): Promise<string | undefined> {
-  const given = process.env['BENCH_GATEWAY'];
+  const given = process.env.BENCH_GATEWAY;
   if (given !== undefined) return resolve(root, given);
   const outfile = join(cache, 'gateway.js');
   try {

@@ -3,7 +3,7 @@
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { Cluster, Redis } from 'ioredis';
-import { describe, it, onTestFinished } from 'vitest';
+import { describe, it, type TestContext } from 'vitest';
 import { freePort, isFree } from './ports.ts';
 import { startCluster, startRedis, startSentinel } from './redis.ts';
 import { until } from './until.ts';
@@ -24,7 +24,10 @@ describe.concurrent('startRedis', () => {
     await redis.stop();
   });
 
-  it('takes a port and arguments, and a password that its URL and clients carry', async ({ expect }) => {
+  it('takes a port and arguments, and a password that its URL and clients carry', async ({
+    expect,
+    onTestFinished,
+  }) => {
     const port = await freePort();
     const redis = await startRedis({ port, password: 'p@ss/word', args: ['--maxclients', '77'] });
     onTestFinished(() => redis.stop());
@@ -38,7 +41,10 @@ describe.concurrent('startRedis', () => {
     await expect(stranger.ping()).rejects.toThrow(/NOAUTH/);
   });
 
-  it('restarts on the same port and directory, and its clients reconnect', async ({ expect }) => {
+  it('restarts on the same port and directory, and its clients reconnect', async ({
+    expect,
+    onTestFinished,
+  }) => {
     const redis = await startRedis({ args: ['--appendonly', 'yes'] });
     onTestFinished(() => redis.stop());
     const client = redis.client();
@@ -54,7 +60,10 @@ describe.concurrent('startRedis', () => {
     expect(await client.get('kept')).toBe('yes');
   });
 
-  it('answers nothing while it is paused, and what was asked when it resumes', async ({ expect }) => {
+  it('answers nothing while it is paused, and what was asked when it resumes', async ({
+    expect,
+    onTestFinished,
+  }) => {
     const redis = await startRedis();
     onTestFinished(() => redis.stop());
     const client = redis.client();
@@ -70,14 +79,14 @@ describe.concurrent('startRedis', () => {
     redis.pause(); // and a frozen one can be stopped
   });
 
-  it('says why a server did not start', async ({ expect }) => {
+  it('says why a server did not start', async ({ expect, onTestFinished }) => {
     const redis = await startRedis();
     onTestFinished(() => redis.stop());
     await expect(startRedis({ port: redis.port })).rejects.toThrow(/is not free/);
     await expect(startRedis({ args: ['--maxmemory', 'a lot'] })).rejects.toThrow(/ended at once.*maxmemory/s);
   });
 
-  it('ends with the process that started it, however that one ends', async ({ expect }) => {
+  it('ends with the process that started it, however that one ends', async ({ expect, onTestFinished }) => {
     const program = `
       import { startRedis } from ${JSON.stringify(new URL('./redis.ts', import.meta.url).href)};
       const redis = await startRedis();
@@ -102,7 +111,7 @@ describe.concurrent('startRedis', () => {
 });
 
 describe.concurrent('startSentinel', () => {
-  async function start() {
+  async function start({ onTestFinished }: TestContext) {
     const sentinel = await startSentinel();
     onTestFinished(() => sentinel.stop());
     const sentinels = sentinel.sentinels.map(({ port }) => ({ host: '127.0.0.1', port }));
@@ -114,8 +123,9 @@ describe.concurrent('startSentinel', () => {
     return { sentinel, connect };
   }
 
-  it('replicates from the master, fails over to the replica, and back', async ({ expect }) => {
-    const { sentinel, connect } = await start();
+  it('replicates from the master, fails over to the replica, and back', async (context) => {
+    const { expect } = context;
+    const { sentinel, connect } = await start(context);
     const ports = sentinel.sentinels.map(({ port }) => `127.0.0.1:${port}`);
     expect(sentinel.url).toBe(`redis://${ports.join(',')}`);
     const before = connect();
@@ -131,8 +141,8 @@ describe.concurrent('startSentinel', () => {
     expect(await connect().call('CONFIG', 'GET', 'port')).toEqual(['port', String(sentinel.master.port)]);
   });
 
-  it('fails over by itself when the master is killed, which then comes back as replica', async () => {
-    const { sentinel } = await start();
+  it('fails over by itself when the master is killed, which then comes back as replica', async (context) => {
+    const { sentinel } = await start(context);
     const [master, replica] = [sentinel.master.client(), sentinel.replica.client()];
     await sentinel.master.kill();
     await until(async () => (await replica.role())[0] === 'master', { what: 'the replica to take over' });
@@ -142,7 +152,7 @@ describe.concurrent('startSentinel', () => {
 });
 
 describe.concurrent('startCluster', () => {
-  it('serves every slot, and moves one with its keys to another node', async ({ expect }) => {
+  it('serves every slot, and moves one with its keys to another node', async ({ expect, onTestFinished }) => {
     const cluster = await startCluster();
     onTestFinished(() => cluster.stop());
     const client = new Cluster(cluster.nodes.map(({ port }) => ({ host: '127.0.0.1', port })));

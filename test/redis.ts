@@ -3,7 +3,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdtemp, readFile, writeFile } from 'node:fs/promises';
+import { mkdtemp, open, readFile, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -129,6 +129,10 @@ export async function startSentinel(): Promise<RedisSentinel> {
   await each(admins, (admin) =>
     until(() => admin.call('SENTINEL', 'CKQUORUM', name), { what: 'a quorum of sentinels' }),
   );
+  // Only from then on would they fail over to it.
+  await each(admins, (admin) =>
+    until(() => isKnownToFollow(admin, name), { what: 'every sentinel to know the replica' }),
+  );
 
   return {
     url: urlOf(sentinels),
@@ -223,28 +227,34 @@ async function launch({ port, password, config, args }: Launch): Promise<RedisSe
   const logFile = join(dir, 'redis.log');
   const configFile = join(dir, 'redis.conf');
   // A file, because Sentinel and Cluster write what has changed back into it, and a restart finds it there.
-  await writeFile(configFile, `port ${port}\nbind ${host}\ndir ${dir}\nlogfile ${logFile}\n${config}\n`);
+  await writeFile(configFile, `port ${port}\nbind ${host}\ndir ${dir}\n${config}\n`);
   const watchdog = startWatchdog(dir);
   const clients = new Set<Redis>();
-  let child = await run();
+  let child: ChildProcess;
+  let restarting: Promise<void> | undefined;
   let stopping: Promise<void> | undefined;
+  try {
+    child = await run();
+  } catch (error) {
+    await watchdog.end();
+    throw error;
+  }
 
   async function run(): Promise<ChildProcess> {
     // Otherwise the server that has the port would answer for the one that ends for want of it.
     if (!(await isFree(port))) throw new Error(`port ${port} is not free for redis-server`);
-    const started = spawn('redis-server', [configFile, ...args], { stdio: 'ignore', detached: false });
-    await once(started, 'spawn');
+    const log = await open(logFile, 'a');
+    const output = ['ignore', log.fd, log.fd] as const;
+    const started = spawn('redis-server', [configFile, ...args], { stdio: [...output], detached: false });
+    await once(started, 'spawn').finally(() => log.close());
     watchdog.watch(started.pid);
-    const what = `redis-server on port ${port} to answer`;
     const state = await until(async () => (hasEnded(started) ? 'ended' : answers(port)), {
-      what,
+      what: `redis-server on port ${port} to answer`,
       timeoutMs: 20_000,
     });
     if (state === 'ended') {
-      const log = await readFile(logFile, 'utf8').catch(() => 'it wrote no log');
-      throw new Error(
-        `redis-server on port ${port} ended at once: ${log.trim().split('\n').slice(-5).join('\n')}`,
-      );
+      const lines = (await readFile(logFile, 'utf8')).trim().split('\n');
+      throw new Error(`redis-server on port ${port} ended at once:\n${lines.slice(-5).join('\n')}`);
     }
     return started;
   }
@@ -258,7 +268,13 @@ async function launch({ port, password, config, args }: Launch): Promise<RedisSe
     watchdog.watch(undefined);
   }
 
+  async function restart(): Promise<void> {
+    await kill('SIGTERM');
+    child = await run();
+  }
+
   async function stop(): Promise<void> {
+    await restarting?.catch(() => {}); // its caller is told
     for (const client of clients) client.disconnect();
     await kill('SIGKILL');
     await watchdog.end();
@@ -273,9 +289,10 @@ async function launch({ port, password, config, args }: Launch): Promise<RedisSe
       return child.pid;
     },
     kill: (signal = 'SIGKILL') => kill(signal),
-    async restart() {
-      await kill('SIGTERM');
-      child = await run();
+    restart() {
+      if (stopping) throw new Error(`redis-server on port ${port} has been stopped`);
+      restarting = restart();
+      return restarting;
     },
     pause: () => void child.kill('SIGSTOP'),
     resume: () => void child.kill('SIGCONT'),

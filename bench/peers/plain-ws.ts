@@ -5,7 +5,7 @@ import { createServer } from 'node:http';
 import { Redis } from 'ioredis';
 import { type WebSocket, WebSocketServer } from 'ws';
 
-const redisUrl = process.env['REDIS_URL'] ?? 'redis://127.0.0.1:6379';
+const redisUrl = process.env.REDIS_URL ?? 'redis://127.0.0.1:6379';
 const publisher = new Redis(redisUrl);
 const subscriber = new Redis(redisUrl);
 const channels = new Map<string, Set<WebSocket>>();
@@ -34,4 +34,4 @@ new WebSocketServer({ server }).on('connection', (client, request) => {
 });
 
 await subscriber.subscribe('ws_broadcast');
-server.listen(Number(process.env['PORT']), '127.0.0.1');
+server.listen(Number(process.env.PORT), '127.0.0.1');

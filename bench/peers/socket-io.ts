@@ -6,7 +6,7 @@ import { createAdapter } from '@socket.io/redis-adapter';
 import { Redis } from 'ioredis';
 import { Server } from 'socket.io';
 
-const publisher = new Redis(process.env['REDIS_URL'] ?? 'redis://127.0.0.1:6379');
+const publisher = new Redis(process.env.REDIS_URL ?? 'redis://127.0.0.1:6379');
 const subscriber = publisher.duplicate();
 
 const server = createServer();
@@ -17,4 +17,4 @@ io.on('connection', (socket) => {
   socket.on('say', (room: string, text: string) => io.to(room).emit('m', text));
 });
 
-server.listen(Number(process.env['PORT']), '127.0.0.1');
+server.listen(Number(process.env.PORT), '127.0.0.1');

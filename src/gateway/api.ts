@@ -1,1 +1,357 @@
-export class Api { constructor(_o: unknown) {} async start(_p: number, _h: string|undefined): Promise<number> { return 0 } async stop(): Promise<void> {} }
+// The HTTP API: how an application's backend publishes, sends, disconnects and looks. A listener and keys of its own.
+
+import { createHash, timingSafeEqual } from 'node:crypto';
+import swagger from '@fastify/swagger';
+import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
+import { type Bus, channelTopic } from '../bus/bus.ts';
+import type { Report } from '../platform/logs.ts';
+import type { Metrics } from '../platform/metrics.ts';
+import { version } from '../platform/version.ts';
+import { closes } from '../protocol/close.ts';
+import { encodePayload } from '../protocol/commands.ts';
+import { asTidegateError, type ErrorCode, errorKinds, TidegateError } from '../protocol/errors.ts';
+import { namePattern } from '../protocol/names.ts';
+import type { Bans } from './bans.ts';
+import type { Channels, Namespace } from './channels.ts';
+import type { Presence } from './presence.ts';
+import type { Publisher } from './publish.ts';
+
+/** What the API works on. */
+export interface ApiOptions {
+  /** At least one. */
+  readonly keys: readonly string[];
+  readonly bus: Bus;
+  readonly bans: Bans;
+  readonly channels: Channels;
+  readonly publisher: Publisher;
+  readonly presence: Presence;
+  readonly metrics: Metrics;
+  readonly report: Report;
+  readonly maxMessageBytes: number;
+}
+
+/** A retried call is recognised for a day; one that died halfway frees its key after a minute. */
+const KEY_TTL_MS = 86_400_000;
+const KEY_PENDING_MS = 60_000;
+
+const MAX_MANY = 1000;
+const MAX_MANY_BYTES = 4 * 1_048_576;
+const MAX_CHANNELS_LISTED = 10_000;
+const DEFAULT_CHANNELS_LISTED = 1000;
+const MAX_BAN_SECONDS = 31_536_000;
+
+/** Beside the payload a publish carries a channel, a key and some punctuation. */
+const BODY_OVERHEAD_BYTES = 4096;
+
+const name = { type: 'string', pattern: namePattern.source } as const;
+const data = { description: 'Any JSON value. Numbers are IEEE doubles.' } as const;
+const key = { type: 'string', minLength: 1, maxLength: 128 } as const;
+const published = {
+  type: 'object',
+  properties: { id: { type: 'string', description: 'Absent on raw channels.' } },
+} as const;
+const problem = {
+  type: 'object',
+  required: ['type', 'title', 'status', 'code', 'retryable'],
+  properties: {
+    type: { type: 'string' },
+    title: { type: 'string' },
+    status: { type: 'integer' },
+    code: { type: 'string', enum: Object.keys(errorKinds) },
+    retryable: { type: 'boolean' },
+  },
+} as const;
+const message = {
+  type: 'object',
+  required: ['channel', 'data'],
+  additionalProperties: false,
+  properties: { channel: name, data },
+} as const;
+const idempotencyHeader = { type: 'object', properties: { 'idempotency-key': { ...key, description: 'Makes a retry safe for 24 hours.' } } } as const;
+const userParam = { type: 'object', required: ['user'], properties: { user: name } } as const;
+const channelParam = { type: 'object', required: ['channel'], properties: { channel: name } } as const;
+
+interface Message {
+  channel: string;
+  data: unknown;
+}
+
+/** The HTTP API's server. */
+export class Api {
+  readonly #options: ApiOptions;
+  readonly #keys: readonly Buffer[];
+  readonly #server: FastifyInstance;
+
+  constructor(options: ApiOptions) {
+    this.#options = options;
+    this.#keys = options.keys.map(sha256);
+    this.#server = Fastify({
+      bodyLimit: options.maxMessageBytes * 2 + BODY_OVERHEAD_BYTES,
+      requestTimeout: 30_000,
+      keepAliveTimeout: 65_000, // longer than the 60 s of common load balancers, so that they close first
+      ajv: { customOptions: { coerceTypes: false, removeAdditional: false } },
+      forceCloseConnections: true,
+    });
+    this.#server.setErrorHandler((error: unknown, _request, reply) => this.#problem(reply, error));
+    this.#server.setNotFoundHandler((_request, reply) => this.#problem(reply, new TidegateError('not_found')));
+  }
+
+  /** Begins to listen and returns the port. @throws where the port is taken. */
+  async start(port: number, host: string | undefined): Promise<number> {
+    const server = this.#server;
+    await server.register(swagger, {
+      openapi: {
+        openapi: '3.1.0',
+        info: { title: 'Tidegate HTTP API', version, description: 'Errors are problem details (RFC 9457) with a stable `code`.' },
+        components: { securitySchemes: { key: { type: 'http', scheme: 'bearer' } } },
+        security: [{ key: [] }],
+      },
+    });
+    server.get('/v1/openapi.json', { schema: { hide: true } }, () => server.swagger());
+    await server.register(async (keyed) => {
+      keyed.addHook('onRequest', async (request) => this.#checkKey(request));
+      this.#routes(keyed);
+    });
+    await server.listen({ port, host: host ?? '::' });
+    const address = server.server.address();
+    return typeof address === 'object' && address !== null ? address.port : port;
+  }
+
+  async stop(): Promise<void> {
+    await this.#server.close();
+  }
+
+  #routes(server: FastifyInstance): void {
+    const response = (ok: object) => ({ 200: ok, default: problem });
+
+    server.post<{ Body: Message }>(
+      '/v1/publish',
+      { schema: { summary: 'Publish a message to a channel', headers: idempotencyHeader, body: message, response: response(published) } },
+      (request, reply) => this.#once(request, reply, () => this.#publish(request.body)),
+    );
+    server.post<{ Body: { messages: Message[] } }>(
+      '/v1/publish/many',
+      {
+        bodyLimit: Math.max(MAX_MANY_BYTES, this.#options.maxMessageBytes * 2),
+        schema: {
+          summary: 'Publish many messages; each has a result of its own',
+          headers: idempotencyHeader,
+          body: {
+            type: 'object',
+            required: ['messages'],
+            additionalProperties: false,
+            properties: { messages: { type: 'array', minItems: 1, maxItems: MAX_MANY, items: message } },
+          },
+          response: response({
+            type: 'object',
+            properties: {
+              results: {
+                type: 'array',
+                description: 'In the order of the messages: {id}, or {error}.',
+                items: { type: 'object', properties: { id: { type: 'string' }, error: problem } },
+              },
+            },
+          }),
+        },
+      },
+      (request, reply) => this.#once(request, reply, () => this.#publishMany(request.body.messages)),
+    );
+    server.post<{ Params: { user: string }; Body: { data: unknown } }>(
+      '/v1/users/:user/messages',
+      {
+        schema: {
+          summary: 'Send a message to every connection of a user',
+          headers: idempotencyHeader,
+          params: userParam,
+          body: { type: 'object', required: ['data'], additionalProperties: false, properties: { data } },
+          response: response(published),
+        },
+      },
+      (request, reply) =>
+        this.#once(request, reply, async () => ({
+          id: await this.#options.publisher.send(request.params.user, payloadOf(request.body.data), undefined),
+        })),
+    );
+    server.post<{ Params: { user: string }; Body: { code?: number; reason?: string; banSeconds?: number } | null }>(
+      '/v1/users/:user/disconnect',
+      {
+        schema: {
+          summary: 'Close every connection of a user, and keep the user out for a while',
+          params: userParam,
+          body: {
+            type: ['object', 'null'],
+            additionalProperties: false,
+            properties: {
+              code: { type: 'integer', minimum: 4000, maximum: 4999, description: `Close code; ${closes.revoked.code} unless given.` },
+              reason: { type: 'string', maxLength: 100 },
+              banSeconds: { type: 'integer', minimum: 0, maximum: MAX_BAN_SECONDS },
+            },
+          },
+          response: response({ type: 'object', properties: { bannedUntil: { type: 'string', description: 'ISO 8601; absent without a ban.' } } }),
+        },
+      },
+      async (request) => {
+        const { code = closes.revoked.code, reason = '', banSeconds = 0 } = request.body ?? {};
+        const bannedUntilMs = banSeconds > 0 ? Date.now() + banSeconds * 1000 : undefined;
+        const { user } = request.params;
+        await this.#options.bans.order({ user, code, reason, ...(bannedUntilMs !== undefined && { bannedUntilMs }) });
+        return bannedUntilMs === undefined ? {} : { bannedUntil: new Date(bannedUntilMs).toISOString() };
+      },
+    );
+    server.get<{ Querystring: { prefix?: string; limit?: string } }>(
+      '/v1/channels',
+      {
+        schema: {
+          summary: 'List the channels somebody is subscribed to on any pod, with their members where they keep presence',
+          querystring: {
+            type: 'object',
+            additionalProperties: false,
+            properties: { prefix: name, limit: { type: 'string', pattern: '^[0-9]{1,5}$', description: `At most ${MAX_CHANNELS_LISTED}.` } },
+          },
+          response: response({
+            type: 'object',
+            properties: {
+              channels: {
+                type: 'array',
+                items: { type: 'object', properties: { channel: { type: 'string' }, members: { type: 'integer' } } },
+              },
+              truncated: { type: 'boolean' },
+            },
+          }),
+        },
+      },
+      (request) => this.#list(request.query.prefix ?? '', Number(request.query.limit ?? DEFAULT_CHANNELS_LISTED)),
+    );
+    server.get<{ Params: { channel: string } }>(
+      '/v1/channels/:channel/presence',
+      {
+        schema: {
+          summary: 'Who is in a channel, on all pods',
+          params: channelParam,
+          response: response({
+            type: 'object',
+            properties: {
+              channel: { type: 'string' },
+              members: { type: 'array', items: { type: 'string' }, description: 'At most 1000.' },
+              total: { type: 'integer' },
+            },
+          }),
+        },
+      },
+      async (request) => {
+        const { channel } = request.params;
+        if (!this.#namespace(channel).presence) throw new TidegateError('no_presence');
+        const { users, total } = await this.#options.presence.members(channel);
+        return { channel, members: users, total };
+      },
+    );
+  }
+
+  async #publish({ channel, data }: Message): Promise<{ id?: string }> {
+    const id = await this.#options.publisher.publish({ channel, namespace: this.#namespace(channel), payload: payloadOf(data) });
+    return id === undefined ? {} : { id };
+  }
+
+  async #publishMany(messages: readonly Message[]): Promise<unknown> {
+    const results = await Promise.all(messages.map((it) => this.#publish(it).catch((error) => ({ error: this.#describe(error) }))));
+    return { results };
+  }
+
+  async #list(prefix: string, limit: number): Promise<unknown> {
+    const { bus, channels } = this.#options;
+    const bounded = Math.min(limit, MAX_CHANNELS_LISTED);
+    const [start = '', end = ''] = channelTopic('\n').split('\n');
+    const topics = await bus.topics(`${start}${prefix}`, bounded + 1);
+    const listed = topics.slice(0, bounded).map((topic) => topic.slice(start.length, -end.length));
+    const counted = listed.map(async (channel) =>
+      channels.namespace(channel)?.presence ? { channel, members: (await bus.store.members(channel, 0)).total } : { channel },
+    );
+    return { channels: await Promise.all(counted), truncated: topics.length > bounded };
+  }
+
+  /** The API may use every channel that exists. */
+  #namespace(channel: string): Namespace {
+    const namespace = this.#options.channels.namespace(channel);
+    if (namespace === undefined) throw new TidegateError('forbidden', 'The channel’s namespace does not exist.');
+    return namespace;
+  }
+
+  /** Runs a call once for each Idempotency-Key: a repeated one gets the first answer again. */
+  async #once(request: FastifyRequest, reply: FastifyReply, call: () => Promise<unknown>): Promise<unknown> {
+    const header = request.headers['idempotency-key'];
+    if (typeof header !== 'string') return call();
+    const { store } = this.#options.bus;
+    const claimKey = sha256(`${request.headers.authorization}\n${request.url}\n${header}`).toString('base64url');
+    const hash = sha256(JSON.stringify(request.body)).toString('base64url');
+    const claim = await store.claim(claimKey, hash, KEY_PENDING_MS);
+    switch (claim.kind) {
+      case 'reused':
+        throw new TidegateError('key_reused');
+      case 'in_progress':
+        throw new TidegateError('key_in_progress', undefined, { retryAfterMs: 1000 });
+      case 'done':
+        reply.header('idempotent-replayed', 'true');
+        return JSON.parse(claim.answer);
+      case 'new': {
+        let answer: unknown;
+        try {
+          answer = await call();
+        } catch (error) {
+          await store.settle(claimKey, hash, undefined, 0).catch((cause) => this.#options.report('api.settle', cause));
+          throw error;
+        }
+        await store.settle(claimKey, hash, JSON.stringify(answer), KEY_TTL_MS);
+        return answer;
+      }
+    }
+  }
+
+  /** Compares digests, all of them and in constant time, so that nothing is learnt from how long it takes. */
+  #checkKey(request: FastifyRequest): void {
+    const given = sha256(/^Bearer +(\S+)$/i.exec(request.headers.authorization ?? '')?.[1] ?? '');
+    let known = false;
+    for (const key of this.#keys) known = timingSafeEqual(key, given) || known;
+    if (!known) throw new TidegateError('unauthorized');
+  }
+
+  #problem(reply: FastifyReply, error: unknown): void {
+    const body = this.#describe(error);
+    const { retryAfterMs } = asTidegateError(error);
+    this.#options.metrics.errors.inc({ code: body.code });
+    if (retryAfterMs !== undefined) reply.header('retry-after', Math.ceil(retryAfterMs / 1000));
+    reply.code(body.status).type('application/problem+json').send(JSON.stringify(body));
+  }
+
+  #describe(error: unknown): { type: string; title: string; status: number; code: ErrorCode; retryable: boolean } {
+    const told = isFastifyError(error) ? ofFastify(error) : asTidegateError(error);
+    const { code, message, retryable } = told;
+    if (code === 'internal') this.#options.report('api', error);
+    return { type: `urn:tidegate:error:${code}`, title: message, status: errorKinds[code].status, code, retryable };
+  }
+}
+
+interface FastifyErrorLike {
+  readonly code: string;
+  readonly statusCode: number;
+  readonly message: string;
+}
+
+/** Errors of the framework about the request itself: a body that is no JSON, too large, or not of the schema. */
+function isFastifyError(error: unknown): error is FastifyErrorLike {
+  if (!(error instanceof Error) || error instanceof TidegateError) return false;
+  return 'statusCode' in error && typeof error.statusCode === 'number' && error.statusCode < 500;
+}
+
+function ofFastify({ statusCode, message }: FastifyErrorLike): TidegateError {
+  return new TidegateError(statusCode === 413 ? 'too_large' : 'malformed', message);
+}
+
+function payloadOf(data: unknown): string {
+  const payload = encodePayload(data);
+  if (payload === undefined) throw new TidegateError('malformed', '"data" is missing, or nested too deeply.');
+  return payload;
+}
+
+function sha256(text: string): Buffer {
+  return createHash('sha256').update(text).digest();
+}

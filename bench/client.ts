@@ -1,0 +1,125 @@
+// Clients: runs wsload or rooms-client against a server that is ready, and reads what they report.
+
+import { join } from 'node:path';
+import { end, type Started, start } from './process.ts';
+import type { Dialect, RoomsDialect, Running } from './servers.ts';
+import { root } from './tools.ts';
+
+/** What a client reports, by wsload's own names, such as `deliveries_per_s`. */
+export type Report = ReadonlyMap<string, number>;
+
+/** How messages are sent: kept at so many outstanding, at a rate, or not at all. */
+export type Pace =
+  | { readonly kind: 'outstanding'; readonly messages: number }
+  | { readonly kind: 'rate'; readonly perSecond: number }
+  | { readonly kind: 'idle' };
+
+export interface Load {
+  readonly connections: number;
+  readonly pace: Pace;
+  readonly seconds: number;
+  readonly settleSeconds: number;
+  readonly publishers?: number;
+}
+
+/** A client at work: `opened` says when all connections are open, `report` when it is done. */
+export interface Client {
+  readonly opened: Promise<Report>;
+  readonly report: Promise<Report>;
+  stop(): Promise<void>;
+}
+
+const OVERTIME_SECONDS = 60;
+
+export function startWsload(
+  program: string,
+  core: number | undefined,
+  server: Running,
+  dialect: Dialect,
+  load: Load,
+): Client {
+  const args = [
+    ...['-p', String(server.port), '-u', dialect.path, '-n', String(load.connections)],
+    ...['-m', dialect.message, '-b', String(dialect.pad), '-P', String(load.publishers ?? 1)],
+    ...['-d', String(load.seconds), '-w', String(load.settleSeconds), ...paceArgs(load.pace)],
+    ...(dialect.subscribe === undefined ? [] : ['-s', dialect.subscribe]),
+  ];
+  return startClient('wsload', program, args, core, load.seconds + load.settleSeconds);
+}
+
+function paceArgs(pace: Pace): string[] {
+  switch (pace.kind) {
+    case 'outstanding':
+      return ['-c', String(pace.messages)];
+    case 'rate':
+      return ['-r', String(pace.perSecond)];
+    case 'idle':
+      return ['-r', '0'];
+  }
+}
+
+export interface RoomsLoad {
+  readonly rooms: number;
+  readonly members: number;
+  readonly publishesPerSecond: number;
+  readonly seconds: number;
+  readonly warmSeconds: number;
+}
+
+export function startRoomsClient(
+  core: number | undefined,
+  server: Running,
+  dialect: RoomsDialect,
+  load: RoomsLoad,
+): Client {
+  const args = [
+    join(root, 'bench/rooms-client.ts'),
+    ...['--port', String(server.port), '--path', dialect.path],
+    ...['--publish', dialect.message, '--pad', String(dialect.pad)],
+    ...['--rooms', String(load.rooms), '--members', String(load.members)],
+    ...['--rate', String(load.publishesPerSecond), '--seconds', String(load.seconds)],
+    ...['--warm', String(load.warmSeconds)],
+    ...(dialect.subscribe === undefined ? [] : ['--subscribe', dialect.subscribe]),
+    ...(dialect.header === undefined ? [] : ['--header', dialect.header]),
+  ];
+  return startClient('rooms-client', process.execPath, args, core, load.seconds + load.warmSeconds);
+}
+
+function startClient(
+  name: string,
+  command: string,
+  args: readonly string[],
+  core: number | undefined,
+  seconds: number,
+): Client {
+  const values = new Map<string, number>();
+  const opened = Promise.withResolvers<Report>();
+  const started = start({
+    name,
+    command,
+    args,
+    core,
+    onLine: (line) => {
+      for (const [, key, value] of line.matchAll(/(\w+)=(-?[\d.]+)/g)) values.set(key ?? '', Number(value));
+      if (values.has('open')) opened.resolve(values);
+    },
+  });
+  const report = finish(started, values, seconds + OVERTIME_SECONDS);
+  // Whoever waits for `opened` learns of an early end, whoever does not is not disturbed by it.
+  report.catch(opened.reject);
+  opened.promise.catch(() => {});
+  return { opened: opened.promise, report, stop: () => stopQuietly(started, report) };
+}
+
+async function finish(started: Started, values: Report, limitSeconds: number): Promise<Report> {
+  const timer = setTimeout(() => void end(started), limitSeconds * 1000);
+  const ending = await started.ended;
+  clearTimeout(timer);
+  if (!ending.ok) throw new Error(`${started.name} ${ending.reason}`);
+  return values;
+}
+
+async function stopQuietly(started: Started, report: Promise<Report>): Promise<void> {
+  report.catch(() => {});
+  await end(started);
+}

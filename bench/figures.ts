@@ -1,0 +1,98 @@
+// Figures: every line of the table, the measurement it comes from, and how its values are written.
+
+import type { ServerId } from './servers.ts';
+
+export type FigureId =
+  | 'rate4'
+  | 'rate16'
+  | 'rate64'
+  | 'p50At20k'
+  | 'p99At20k'
+  | 'lossAt20k'
+  | 'p50At100k'
+  | 'p99At100k'
+  | 'lossAt100k'
+  | 'cpuAt100k'
+  | 'kibAtFew'
+  | 'kibAtMany'
+  | 'accepted'
+  | 'ready'
+  | 'readyBundled'
+  | 'roomsRate'
+  | 'roomsP99'
+  | 'roomsLoss'
+  | 'publishersRate'
+  | 'publishersP99';
+
+export interface Figure {
+  readonly title: string;
+  readonly digits: number;
+  /** Counts of what should be zero have no ratio. */
+  readonly hasRatio: boolean;
+}
+
+const rate = (title: string): Figure => ({ title, digits: 0, hasRatio: true });
+const amount = (title: string, digits: number): Figure => ({ title, digits, hasRatio: true });
+const loss = (title: string): Figure => ({ title, digits: 0, hasRatio: false });
+
+/** In the order of the table. `idle` are the numbers of connections of the two memory rows. */
+export function figuresFor(idle: { few: number; many: number }): ReadonlyMap<FigureId, Figure> {
+  return new Map<FigureId, Figure>([
+    ['rate4', rate('deliveries/s, 4 outstanding')],
+    ['rate16', rate('deliveries/s, 16 outstanding')],
+    ['rate64', rate('deliveries/s, 64 outstanding')],
+    ['p50At20k', amount('p50 at 20k/s, ms', 1)],
+    ['p99At20k', amount('p99 at 20k/s, ms', 1)],
+    ['lossAt20k', loss('lost at 20k/s')],
+    ['p50At100k', amount('p50 at 100k/s, ms', 1)],
+    ['p99At100k', amount('p99 at 100k/s, ms', 1)],
+    ['lossAt100k', loss('lost at 100k/s')],
+    ['cpuAt100k', amount('CPU at 100k/s, cores', 2)],
+    ['kibAtFew', amount(`KiB an idle connection, ${idle.few.toLocaleString('en')}`, 2)],
+    ['kibAtMany', amount(`KiB an idle connection, ${idle.many.toLocaleString('en')}`, 2)],
+    ['accepted', rate('connections accepted/s')],
+    ['ready', amount('start to ready, ms', 0)],
+    ['readyBundled', amount('start to ready, bundled with compile cache, ms', 0)],
+    ['roomsRate', rate('100 rooms of 10, 10k publishes/s: deliveries/s')],
+    ['roomsP99', amount('100 rooms of 10, 10k publishes/s: p99, ms', 1)],
+    ['roomsLoss', loss('100 rooms of 10, 10k publishes/s: lost')],
+    ['publishersRate', rate('200 publishers, 64 outstanding: deliveries/s')],
+    ['publishersP99', amount('200 publishers, 64 outstanding: p99, ms', 1)],
+  ]);
+}
+
+/** One value of one run. */
+export interface Sample {
+  readonly figure: FigureId;
+  readonly server: ServerId;
+  readonly round: number;
+  readonly value: number;
+  /** The client's own core was full, so that the server may be faster than the value says. */
+  readonly clientBound: boolean;
+}
+
+/** All values of a run. */
+export class Samples {
+  readonly all: Sample[] = [];
+
+  /** Undefined where nothing was measured. */
+  median(figure: FigureId, server: ServerId): number | undefined {
+    const values = this.#of(figure, server)
+      .map(({ value }) => value)
+      .sort((a, b) => a - b);
+    const middle = values.length >> 1;
+    const upper = values[middle];
+    const lower = values[middle - 1];
+    if (values.length % 2 === 1 || upper === undefined || lower === undefined) return upper;
+    return (lower + upper) / 2;
+  }
+
+  isClientBound(figure: FigureId, server: ServerId): boolean {
+    const samples = this.#of(figure, server);
+    return samples.filter(({ clientBound }) => clientBound).length * 2 > samples.length;
+  }
+
+  #of(figure: FigureId, server: ServerId): Sample[] {
+    return this.all.filter((sample) => sample.figure === figure && sample.server === server);
+  }
+}

@@ -22,9 +22,11 @@ export interface Load {
   readonly publishers?: number;
 }
 
-/** A client at work: `opened` says when all connections are open, `report` when it is done. */
+/** A client at work. */
 export interface Client {
-  readonly opened: Promise<Report>;
+  /** Resolves when the client has reported this value, such as `open`; rejects when it ends without. */
+  reported(key: string): Promise<Report>;
+  /** Resolves when the client is done. */
   readonly report: Promise<Report>;
   stop(): Promise<void>;
 }
@@ -93,22 +95,30 @@ function startClient(
   seconds: number,
 ): Client {
   const values = new Map<string, number>();
-  const opened = Promise.withResolvers<Report>();
+  const awaited = new Map<string, PromiseWithResolvers<Report>>();
+  const reported = (key: string): Promise<Report> => {
+    const one = awaited.get(key) ?? Promise.withResolvers<Report>();
+    awaited.set(key, one);
+    if (values.has(key)) one.resolve(values);
+    return one.promise;
+  };
   const started = start({
     name,
     command,
     args,
     core,
     onLine: (line) => {
-      for (const [, key, value] of line.matchAll(/(\w+)=(-?[\d.]+)/g)) values.set(key ?? '', Number(value));
-      if (values.has('open')) opened.resolve(values);
+      for (const [, key = '', value] of line.matchAll(/(\w+)=(-?[\d.]+)/g)) {
+        values.set(key, Number(value));
+        awaited.get(key)?.resolve(values);
+      }
     },
   });
   const report = finish(started, values, seconds + OVERTIME_SECONDS);
-  // Whoever waits for `opened` learns of an early end, whoever does not is not disturbed by it.
-  report.catch(opened.reject);
-  opened.promise.catch(() => {});
-  return { opened: opened.promise, report, stop: () => stopQuietly(started, report) };
+  report.catch((error) => {
+    for (const one of awaited.values()) one.reject(error);
+  });
+  return { reported, report, stop: () => stopQuietly(started, report) };
 }
 
 async function finish(started: Started, values: Report, limitSeconds: number): Promise<Report> {

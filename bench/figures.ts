@@ -1,5 +1,6 @@
 // Figures: every line of the table, the measurement it comes from, and how its values are written.
 
+import { DISTURBED_CORES } from './noise.ts';
 import type { ServerId } from './servers.ts';
 
 export type FigureId =
@@ -21,6 +22,7 @@ export type FigureId =
   | 'roomsRate'
   | 'roomsP99'
   | 'roomsLoss'
+  | 'roomsCpu'
   | 'publishersRate'
   | 'publishersP99';
 
@@ -56,6 +58,7 @@ export function figuresFor(idle: { few: number; many: number }): ReadonlyMap<Fig
     ['roomsRate', rate('100 rooms of 10, 10k publishes/s: deliveries/s')],
     ['roomsP99', amount('100 rooms of 10, 10k publishes/s: p99, ms', 1)],
     ['roomsLoss', loss('100 rooms of 10, 10k publishes/s: lost')],
+    ['roomsCpu', amount('100 rooms of 10, 10k publishes/s: CPU, cores', 2)],
     ['publishersRate', rate('200 publishers, 64 outstanding: deliveries/s')],
     ['publishersP99', amount('200 publishers, 64 outstanding: p99, ms', 1)],
   ]);
@@ -67,9 +70,13 @@ export interface Sample {
   readonly server: ServerId;
   readonly round: number;
   readonly value: number;
-  /** The client's own core was full, so that the server may be faster than the value says. */
-  readonly clientBound: boolean;
+  /** The share of its core that the client used. */
+  readonly clientCpu: number | undefined;
+  /** The cores that other processes used meanwhile. */
+  readonly othersCpu: number;
 }
+
+const FULL_CORE = 0.95;
 
 /** All values of a run. */
 export class Samples {
@@ -87,12 +94,24 @@ export class Samples {
     return (lower + upper) / 2;
   }
 
+  /** The client's own core was full in most rounds, so that the server may be faster than the values say. */
   isClientBound(figure: FigureId, server: ServerId): boolean {
     const samples = this.#of(figure, server);
-    return samples.filter(({ clientBound }) => clientBound).length * 2 > samples.length;
+    return samples.filter(({ clientCpu = 0 }) => clientCpu >= FULL_CORE).length * 2 > samples.length;
   }
 
+  /** Others were busy in every round, so that the value says little. */
+  isDisturbed(figure: FigureId, server: ServerId): boolean {
+    const samples = this.#of(figure, server);
+    return samples.length > 0 && samples.every(isDisturbed);
+  }
+
+  /** The undisturbed ones, where there are any. */
   #of(figure: FigureId, server: ServerId): Sample[] {
-    return this.all.filter((sample) => sample.figure === figure && sample.server === server);
+    const samples = this.all.filter((sample) => sample.figure === figure && sample.server === server);
+    const quiet = samples.filter((sample) => !isDisturbed(sample));
+    return quiet.length > 0 ? quiet : samples;
   }
 }
+
+const isDisturbed = ({ othersCpu }: Sample): boolean => othersCpu > DISTURBED_CORES;

@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { figuresFor, Samples } from './figures.ts';
 import { fillCompileCache, type Measurement, measurements, type Settings } from './measure.ts';
-import { chooseCores, endAll, openFilesLimit } from './process.ts';
+import { DISTURBED_CORES, watchOthers } from './noise.ts';
+import { chooseCores, end, endAll, openFilesLimit } from './process.ts';
 import { Progress } from './progress.ts';
 import { json, markdown } from './report.ts';
 import { availableServers, type Server, type ServerId, serverIds, startRedis } from './servers.ts';
@@ -23,7 +24,6 @@ const USAGE = `Usage: npm run bench -- [options]
   LIMIT_DIR         the folder of wsload.c and wslimit.c (../shared/limit)
 `;
 
-const CLIENT_BOUND = 0.95;
 // What a server opens beside its connections, with room to spare.
 const SPARE_FILES = 500;
 
@@ -49,7 +49,7 @@ const startedAt = performance.now();
 if (process.platform !== 'linux') fail('The benchmark needs Linux: it reads /proc, and wsload uses epoll.');
 
 const cores = chooseCores();
-const tools = await prepareTools();
+const tools = prepareTools();
 const redis = tools.redisServer ? await startRedis(tools.redisServer, cores.client) : undefined;
 const notes = [`Where they run: ${cores.note}.`, ...tools.missing];
 const settings = await readSettings(wanted.quick);
@@ -64,6 +64,7 @@ for (const note of notes) console.error(note);
 if (servers.length === 0 || rows.length === 0) fail('Nothing is left to measure.');
 
 const samples = new Samples();
+let disturbed = 0;
 const progress = new Progress(
   Array.from({ length: wanted.rounds }, () =>
     rows.flatMap((row) => servers.map(() => row.nominalSeconds(settings))),
@@ -73,6 +74,12 @@ if (rows.some(({ id }) => id === 'start'))
   for (const server of servers) await attempt(() => fillCompileCache(server));
 for (let round = 1; round <= wanted.rounds; round += 1) {
   for (const row of rows) for (const server of servers) await measure(row, server, round);
+}
+
+if (disturbed > 0) {
+  notes.push(
+    `Other processes used more than ${DISTURBED_CORES} cores during ${disturbed} of ${wanted.rounds * rows.length * servers.length} measurements. These are left out where other rounds were undisturbed.`,
+  );
 }
 
 const run = {
@@ -86,17 +93,21 @@ const run = {
 };
 console.log(markdown(run));
 if (wanted.json !== undefined) writeFileSync(wanted.json, json(run));
+if (redis) await end(redis.started);
 process.exit(0);
 
 async function measure(row: Measurement, server: Server, round: number): Promise<void> {
   progress.begin(`round ${round}/${wanted.rounds}  ${row.id}  ${server.title}`);
   const where = `${server.title}, ${row.id}, round ${round}`;
+  const othersSinceNow = watchOthers();
   const outcome = await attempt(() => row.run(server, settings), where);
-  const clientBound = (outcome?.clientCpu ?? 0) >= CLIENT_BOUND;
+  const othersCpu = othersSinceNow();
+  if (othersCpu > DISTURBED_CORES) disturbed += 1;
   for (const [figure, value] of outcome?.values ?? []) {
-    samples.all.push({ figure, server: server.id, round, value, clientBound });
+    samples.all.push({ figure, server: server.id, round, value, clientCpu: outcome?.clientCpu, othersCpu });
   }
   for (const remark of outcome?.remarks ?? []) notes.push(`${where}: ${remark}.`);
+  if (othersCpu > DISTURBED_CORES) progress.warn(`others used ${othersCpu.toFixed(2)} cores`);
   progress.end(
     outcome?.values.map(([figure, value]) => `${figure} ${Number(value.toPrecision(4))}`).join('  '),
   );

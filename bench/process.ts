@@ -39,7 +39,7 @@ export interface Ending {
 }
 
 const running = new Map<number, ChildProcess>();
-const STDERR_KEPT = 600;
+const STDERR_KEPT = 4000;
 const TICKS_PER_SECOND = 100;
 
 // The limit on open files is raised as far as it goes, then `exec` keeps the pid, so that what is
@@ -63,7 +63,7 @@ export function start(launch: Launch): Started {
 
   let complaint = '';
   child.stderr?.setEncoding('utf8').on('data', (text: string) => {
-    complaint = (complaint + text).slice(-STDERR_KEPT);
+    complaint = (complaint + text).slice(0, STDERR_KEPT);
   });
   if (launch.onLine) readLines(child, launch.onLine);
 
@@ -72,10 +72,17 @@ export function start(launch: Launch): Started {
     child.on('close', (code, signal) => {
       running.delete(pid);
       const how = signal === null ? `ended with code ${code}` : `ended by ${signal}`;
-      resolve({ ok: code === 0, reason: complaint.trim() === '' ? how : `${how}: ${complaint.trim()}` });
+      resolve({ ok: code === 0, reason: [how, ...gist(complaint)].join(': ') });
     });
   });
   return { name: launch.name, pid, ended, isRunning: () => running.has(pid) };
+}
+
+/** The line of a complaint that says most: the error's, without its stack. */
+function gist(complaint: string): string[] {
+  const lines = complaint.split('\n').filter((line) => line.trim() !== '');
+  const line = lines.find((candidate) => /error/i.test(candidate)) ?? lines[0];
+  return line === undefined ? [] : [line.trim()];
 }
 
 function readLines(child: ChildProcess, onLine: (line: string) => void): void {
@@ -135,10 +142,38 @@ function allowedCores(): number[] {
 
 /** CPU seconds that a process has used so far, user and system, all threads. */
 export function cpuSeconds(pid: number): number {
+  const [user = 0, system = 0] = statTimes(String(pid));
+  return user + system;
+}
+
+/** Seconds: user, system, and the same of the children that have ended. */
+function statTimes(pid: string): number[] {
   const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
   // The name in brackets may hold blanks: what follows the last bracket starts with field 3.
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-  return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
+  return fields.slice(11, 15).map((ticks) => Number(ticks) / TICKS_PER_SECOND);
+}
+
+/** CPU seconds that this process and all it ever started have used so far. */
+export function ownCpuSeconds(): number {
+  const ended = statTimes('self').reduce((total, time) => total + time, 0);
+  const alive = [...running.keys()].map((pid) => {
+    try {
+      return cpuSeconds(pid);
+    } catch {
+      // Just ended: it is in the sum of those that have.
+      return 0;
+    }
+  });
+  return alive.reduce((total, time) => total + time, ended);
+}
+
+/** CPU seconds that all processes of the machine have used so far, and what its host withheld from it. */
+export function machineCpuSeconds(): number {
+  const [, user, nice, system, , , , softirq, steal] = readFileSync('/proc/stat', 'utf8')
+    .split(/\s+/)
+    .map(Number);
+  return ((user ?? 0) + (nice ?? 0) + (system ?? 0) + (softirq ?? 0) + (steal ?? 0)) / TICKS_PER_SECOND;
 }
 
 /** Resident memory of a process in KiB. */

@@ -14,6 +14,10 @@ export class Progress {
     process.stderr.write(`[${this.#left()} left]  ${step}`);
   }
 
+  warn(warning: string): void {
+    process.stderr.write(`  (${warning})`);
+  }
+
   end(result: string | undefined): void {
     this.#done += 1;
     process.stderr.write(`  ${result ?? 'n/a'}\n`);

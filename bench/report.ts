@@ -31,17 +31,26 @@ const ratios: readonly Ratio[] = [
 
 const NONE = '-';
 
+const marks = {
+  clientBound: { sign: '†', meaning: 'The client’s core was full: the server may be faster than this.' },
+  disturbed: {
+    sign: '‡',
+    meaning: 'Other processes used the machine in every round: measure again when it is idle.',
+  },
+} as const;
+
 export function markdown(run: Run): string {
-  const mark = run.samples.all.some(({ clientBound }) => clientBound)
-    ? ['', '† The client’s core was full: the server may be faster than this.']
-    : [];
+  const medians = medianTable(run);
+  const legend = Object.values(marks)
+    .filter(({ sign }) => medians.some((line) => line.includes(sign)))
+    .flatMap(({ sign, meaning }) => ['', `${sign} ${meaning}`]);
   return [
-    `Measured ${new Date().toISOString().slice(0, 10)} on ${machine()}, in ${Math.round(run.seconds / 60)} min: medians of`,
+    `Measured ${new Date().toISOString().slice(0, 10)} on ${machine()}, in ${duration(run.seconds)}: medians of`,
     `${run.rounds} interleaved ${run.rounds === 1 ? 'round' : 'rounds'}${run.quick ? ' (the quick form: shorter windows, for a first look)' : ''}.`,
     '1000 connections and frames of 200 bytes, unless the line says otherwise.',
     '',
-    ...medianTable(run),
-    ...mark,
+    ...medians,
+    ...legend,
     '',
     ...targetTable(run),
     '',
@@ -61,8 +70,11 @@ function medianTable({ servers, figures, samples }: Run): string[] {
     rows.push([
       figure.title,
       ...servers.map((server, index) => {
-        const mark = samples.isClientBound(id, server.id) ? ' †' : '';
-        return `${number(medians[index], figure.digits)}${mark}`;
+        const signs = [
+          samples.isClientBound(id, server.id) ? ` ${marks.clientBound.sign}` : '',
+          samples.isDisturbed(id, server.id) ? ` ${marks.disturbed.sign}` : '',
+        ];
+        return `${number(medians[index], figure.digits)}${signs.join('')}`;
       }),
       ...shown.map(({ of, to }) => {
         const [own, other] = [samples.median(id, of), samples.median(id, to)];
@@ -92,6 +104,9 @@ function number(value: number | undefined, digits: number): string {
   if (value === undefined || Number.isNaN(value)) return NONE;
   return value.toLocaleString('en', { minimumFractionDigits: digits, maximumFractionDigits: digits });
 }
+
+const duration = (seconds: number): string =>
+  seconds < 120 ? `${Math.round(seconds)} s` : `${Math.round(seconds / 60)} min`;
 
 function machine(): string {
   const [first] = cpus();

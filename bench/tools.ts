@@ -4,12 +4,15 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, statSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { build } from 'esbuild';
 import { findProgram } from './process.ts';
 
 const here = dirname(fileURLToPath(import.meta.url));
 export const root = dirname(here);
 export const cache = join(here, '.cache');
+
+// Some dependencies are CommonJS and call `require` for Node's own modules.
+const BANNER =
+  "--banner:js=import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);";
 
 /** A file that can be run, or undefined and a line in `missing` that says why and what helps. */
 export interface Tools {
@@ -22,7 +25,7 @@ export interface Tools {
   readonly missing: readonly string[];
 }
 
-export async function prepareTools(): Promise<Tools> {
+export function prepareTools(): Tools {
   mkdirSync(cache, { recursive: true });
   const missing: string[] = [];
   const limit = compileLimit(missing);
@@ -33,7 +36,7 @@ export async function prepareTools(): Promise<Tools> {
     );
   }
   const gateway = findGateway(missing);
-  const bundle = gateway === undefined ? undefined : await bundleGateway(missing);
+  const bundle = gateway === undefined ? undefined : bundleGateway(missing);
   return { ...limit, redisServer, gateway, bundle, missing };
 }
 
@@ -68,7 +71,7 @@ function compile(compiler: string, source: string, missing: string[]): string | 
   if (existsSync(target) && statSync(target).mtimeMs > statSync(source).mtimeMs) return target;
   const made = spawnSync(compiler, ['-O2', '-o', target, source], { encoding: 'utf8' });
   if (made.status === 0) return target;
-  missing.push(`${source} does not compile: ${made.stderr || made.error?.message}`);
+  missing.push(`${source} does not compile: ${firstLine(made.stderr) ?? made.error?.message}`);
   return undefined;
 }
 
@@ -80,26 +83,25 @@ function findGateway(missing: string[]): string | undefined {
 }
 
 /** The gateway as the image has it: one file. BENCH_GATEWAY is taken as one already. */
-async function bundleGateway(missing: string[]): Promise<string | undefined> {
+function bundleGateway(missing: string[]): string | undefined {
   const given = process.env.BENCH_GATEWAY;
   if (given !== undefined) return resolve(root, given);
-  const outfile = join(cache, 'gateway.js');
-  try {
-    await build({
-      entryPoints: [join(root, 'src/gateway.ts')],
-      outfile,
-      bundle: true,
-      platform: 'node',
-      format: 'esm',
-      logLevel: 'silent',
-      // Some dependencies are CommonJS and call `require` for Node's own modules.
-      banner: {
-        js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);",
-      },
-    });
-    return outfile;
-  } catch (error) {
-    missing.push(`The gateway could not be bundled, so its bundled start is not measured: ${String(error)}`);
-    return undefined;
-  }
+  const outfile = join(cache, 'dist/gateway.js');
+  const made = spawnSync(
+    join(root, 'node_modules/.bin/esbuild'),
+    [
+      join(root, 'src/gateway.ts'),
+      `--outfile=${outfile}`,
+      ...['--bundle', '--platform=node', '--format=esm', '--log-level=error', BANNER],
+    ],
+    { encoding: 'utf8' },
+  );
+  if (made.status === 0) return outfile;
+  missing.push(
+    `The gateway could not be bundled, so its bundled start is not measured: ${firstLine(made.stderr) ?? made.error?.message}`,
+  );
+  return undefined;
 }
+
+const firstLine = (text: string | null): string | undefined =>
+  text?.split('\n').find((line) => line.trim() !== '');

@@ -25,6 +25,10 @@ const stampFile = join(modules, '.tidegate-installed.json');
 const windows = process.platform === 'win32';
 const minimumRedis = '7.0';
 
+const parent = process.ppid;
+const startedByNpm = process.env.npm_lifecycle_event !== undefined;
+const onTerminal = [0, 1, 2].some((descriptor) => isatty(descriptor));
+
 /** Each command gets the Node to use and the arguments after it, and returns how it ended: { code, signal }. */
 const commands = {
   start: (node, args) => run(node, ['src/gateway.ts', ...args], startDefaults()),
@@ -96,24 +100,32 @@ async function check(node) {
 
 // ── Running ─────────────────────────────────────────────────────────────────────────────────────
 
-/** Runs a program in the project's root on this terminal, and passes on the signals that end it. */
+/**
+ * Runs a program in the project's root, and passes on the signals that end it, each wish once: to a
+ * gateway that drains, a second signal means "at once".
+ */
 function run(program, args, env = {}, stdio = 'inherit') {
   return new Promise((resolve, reject) => {
-    const pending = new Set();
     const child = spawn(program, args, { cwd: root, stdio, env: { ...process.env, ...env } });
+    const recent = new Set();
+    let asked = false;
     const forward = (signal) => {
-      // Ctrl-C reaches every process of the terminal's group: passing it on would make it two, and the
-      // second signal ends a gateway without its drain.
-      if (signal === 'SIGINT' && [0, 1, 2].some((descriptor) => isatty(descriptor))) return;
-      if (pending.has(signal)) return;
-      // npm passes on what the group has already got, a moment later; the two are one wish.
-      pending.add(signal);
-      setTimeout(() => pending.delete(signal), 100).unref();
+      asked = true;
+      // From a terminal, Ctrl-C and hang-up reach every process of the group, so the child has it already.
+      if (onTerminal && signal !== 'SIGTERM') return;
+      if (recent.has(signal)) return; // npm passes on what the whole group was sent, a moment later
+      recent.add(signal);
+      setTimeout(() => recent.delete(signal), 100).unref();
       child.kill(signal);
     };
+    // npm runs scripts in a shell, and where that is dash it ends on SIGTERM without passing it on.
+    const orphanCheck = setInterval(() => {
+      if (startedByNpm && process.ppid !== parent && !asked) forward('SIGTERM');
+    }, 200);
     const signals = windows ? ['SIGINT', 'SIGTERM'] : ['SIGINT', 'SIGTERM', 'SIGHUP'];
     for (const signal of signals) process.on(signal, forward);
     const finish = () => {
+      clearInterval(orphanCheck);
       for (const signal of signals) process.off(signal, forward);
     };
     child.once('error', (error) => {
@@ -382,7 +394,9 @@ function redisInstallCommand() {
     zypper: `${sudo}zypper install -y redis`,
   };
   const manager = Object.keys(byManager).find(isOnPath);
-  return manager ? byManager[manager] : 'see https://redis.io/docs/latest/operate/oss_and_stack/install/';
+  return manager
+    ? byManager[manager]
+    : 'https://redis.io/docs/latest/operate/oss_and_stack/install/ says how';
 }
 
 // ────────────────────────────────────────────────────────────────────────────────────────────────

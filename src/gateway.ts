@@ -5,21 +5,24 @@ import { hostname } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { type Bus, CONTROL_TOPIC } from './bus/bus.ts';
 import { MemoryBus } from './bus/memory.ts';
+import type { RedisAddress } from './bus/redis-connect.ts';
 import { Admin, type Phase } from './gateway/admin.ts';
 import { anonymous, tokenAuthenticator } from './gateway/authenticate.ts';
 import { Bans } from './gateway/bans.ts';
-import { ChannelsError, readChannels } from './gateway/channels.ts';
+import { type Channels, ChannelsError, readChannels } from './gateway/channels.ts';
 import { Commands } from './gateway/commands.ts';
 import { DemoPage } from './gateway/demo.ts';
 import { drain } from './gateway/drain.ts';
 import { Expiries } from './gateway/expiries.ts';
 import { Fanout } from './gateway/fanout.ts';
 import { Heartbeat } from './gateway/heartbeat.ts';
+import { History } from './gateway/history.ts';
 import { Hub } from './gateway/hub.ts';
 import { Listener } from './gateway/listen.ts';
 import { Presence } from './gateway/presence.ts';
 import { Publisher } from './gateway/publish.ts';
 import { AddressRates } from './gateway/rates.ts';
+import { Recovery } from './gateway/recovery.ts';
 import { Sessions } from './gateway/session.ts';
 import { type Config, ConfigError, helpText, readConfig } from './platform/config.ts';
 import { newId } from './platform/ids.ts';
@@ -39,6 +42,9 @@ export interface Gateway {
 /** Bytes a second for each message a second, unless BYTE_RATE says otherwise. */
 const BYTES_PER_MESSAGE = 16_384;
 
+/** What signs with SHA-256 should be no easier to guess than its output (RFC 7518 3.2). */
+const MIN_SECRET_BYTES = 32;
+
 /** Bursts of upgrades from one address, in seconds' worth of the rate: an office reloads its pages at once. */
 const UPGRADE_BURST_SECONDS = 10;
 
@@ -50,16 +56,10 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
   const pod = config.POD_NAME ?? hostname();
   let phase: Phase = 'starting';
 
-  // Everything that can be wrong with the configuration is found before anything listens.
-  const [channels, authenticator, apiKeys] = await allFaults([
-    readChannels(config.CHANNELS ?? readText(config.CHANNELS_FILE), {
-      plainChannel: config.PLAIN_CHANNEL,
-      maxMessageBytes: config.MAX_MESSAGE_BYTES,
-      anonymous: config.AUTH === 'anonymous',
-    }),
-    createAuthenticator(config),
-    readKeys(config.API_KEYS_FILE),
-  ]);
+  const { channels, authenticator, apiKeys } = await readFiles(config, report);
+  if (config.AUTH !== 'anonymous' && config.JWT_SECRET !== undefined && Buffer.byteLength(config.JWT_SECRET) < MIN_SECRET_BYTES) {
+    log.warn(`JWT_SECRET is shorter than ${MIN_SECRET_BYTES} bytes: whoever holds a token can try to guess it`);
+  }
   const bus = await createBus(config, `${pod}/${newId()}`, metrics, report);
 
   // The parts, in the order a message meets them.
@@ -68,7 +68,8 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
     metrics,
     (connection, close, now) => (now ? sessions.cut(connection, close) : sessions.close(connection, close)),
   );
-  const hub = new Hub(bus, fanout, metrics);
+  const hub = new Hub(bus, fanout, metrics, report);
+  const recovery = new Recovery(new History(bus.log), fanout);
   const publisher = new Publisher(bus, metrics, config.MAX_MESSAGE_BYTES);
   const presence = new Presence(bus, config.PRESENCE_TTL_SECONDS * 1000, metrics, report);
   const expiries = new Expiries((connection) => sessions.close(connection, closes.expired));
@@ -86,6 +87,7 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
     fanout,
     publisher,
     presence,
+    recovery,
     expiries,
     authenticator,
     metrics,
@@ -155,6 +157,7 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
   });
   clearTimeout(waiting);
   await bans.start();
+  if (channels.hasDurable) for (const warning of await bus.log.warnings()) log.warn(warning);
   const plainNamespace = channels.namespace(config.PLAIN_CHANNEL);
   if (plainNamespace !== undefined) await hub.pin(config.PLAIN_CHANNEL, plainNamespace);
   const api = apiKeys === undefined ? undefined : await startApi();
@@ -207,15 +210,7 @@ async function createBus(config: Config, pod: string, metrics: Metrics, report: 
   }
   const { RedisBus } = await import('./bus/redis.ts');
   const bus = new RedisBus({
-    address: {
-      url: config.REDIS_URL,
-      mode: config.REDIS_MODE,
-      sentinelName: config.REDIS_SENTINEL_NAME,
-      username: config.REDIS_USERNAME,
-      password: config.REDIS_PASSWORD,
-      sentinelPassword: config.REDIS_SENTINEL_PASSWORD,
-      caFile: config.REDIS_CA_FILE,
-    },
+    address: redisAddress(config, config.REDIS_URL),
     pod,
     report,
     onProbe: (seconds) => metrics.busProbe.observe(seconds),
@@ -225,20 +220,62 @@ async function createBus(config: Config, pod: string, metrics: Metrics, report: 
   return bus;
 }
 
-async function createAuthenticator(config: Config) {
+function redisAddress(config: Config, url: string): RedisAddress {
+  return {
+    url,
+    mode: config.REDIS_MODE,
+    sentinelName: config.REDIS_SENTINEL_NAME,
+    username: config.REDIS_USERNAME,
+    password: config.REDIS_PASSWORD,
+    sentinelPassword: config.REDIS_SENTINEL_PASSWORD,
+    caFile: config.REDIS_CA_FILE,
+  };
+}
+
+/** Everything about the configuration that the variables do not show by themselves, found before anything listens.
+ * @throws {ConfigError} with every fault at once. */
+async function readFiles(config: Config, report: Report) {
+  const [channels, authenticator, apiKeys] = await allFaults([
+    channelsOf(config),
+    createAuthenticator(config, report),
+    readKeys(config.API_KEYS_FILE),
+    checkRedis(config),
+  ]);
+  return { channels, authenticator, apiKeys };
+}
+
+async function channelsOf(config: Config): Promise<Channels> {
+  const options = {
+    plainChannel: config.PLAIN_CHANNEL,
+    maxMessageBytes: config.MAX_MESSAGE_BYTES,
+    anonymous: config.AUTH === 'anonymous',
+  };
+  try {
+    return await readChannels(config.CHANNELS ?? readText('CHANNELS_FILE', config.CHANNELS_FILE), options);
+  } catch (error) {
+    if (!(error instanceof ChannelsError)) throw error;
+    const source = config.CHANNELS === undefined ? 'CHANNELS_FILE' : 'CHANNELS';
+    throw new ConfigError(error.faults.map((fault) => `${source}: ${fault}`));
+  }
+}
+
+async function checkRedis(config: Config): Promise<void> {
+  if (config.REDIS_URL === undefined) return;
+  const { RedisConnector } = await import('./bus/redis-connect.ts');
+  readText('REDIS_CA_FILE', config.REDIS_CA_FILE);
+  new RedisConnector(redisAddress(config, config.REDIS_URL));
+}
+
+async function createAuthenticator(config: Config, report: Report) {
   if (config.AUTH === 'anonymous') return anonymous;
-  return tokenAuthenticator({
-    secret: config.JWT_SECRET,
-    jwksUrl: config.JWKS_URL,
-    algorithms: config.JWT_ALGORITHMS,
-    audience: config.JWT_AUDIENCE,
-    issuer: config.JWT_ISSUER,
-  });
+  const { JWT_SECRET, JWKS_URL, JWT_ALGORITHMS, JWT_AUDIENCE, JWT_ISSUER } = config;
+  const options = { secret: JWT_SECRET, jwksUrl: JWKS_URL, algorithms: JWT_ALGORITHMS, audience: JWT_AUDIENCE, issuer: JWT_ISSUER };
+  return tokenAuthenticator(options, report);
 }
 
 async function readKeys(file: string | undefined): Promise<string[] | undefined> {
   if (file === undefined) return undefined;
-  const keys = (readText(file) ?? '')
+  const keys = (readText('API_KEYS_FILE', file) ?? '')
     .split('\n')
     .map((line) => line.trim())
     .filter((line) => line !== '' && !line.startsWith('#'));
@@ -246,8 +283,13 @@ async function readKeys(file: string | undefined): Promise<string[] | undefined>
   return keys;
 }
 
-function readText(file: string | undefined): string | undefined {
-  return file === undefined ? undefined : readFileSync(file, 'utf8');
+function readText(setting: string, file: string | undefined): string | undefined {
+  if (file === undefined) return undefined;
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (error) {
+    throw new Error(`${setting} names a file that cannot be read: ${error instanceof Error ? error.message : error}`);
+  }
 }
 
 /** Waits for all, and throws what is wrong with any of them at once. */
@@ -256,7 +298,7 @@ async function allFaults<T extends readonly unknown[]>(promises: { [K in keyof T
   const faults = results.flatMap((result) => {
     if (result.status === 'fulfilled') return [];
     const { reason } = result;
-    if (reason instanceof ChannelsError) return reason.faults.map((fault) => `CHANNELS_FILE: ${fault}`);
+    if (reason instanceof ConfigError) return reason.faults;
     return [reason instanceof Error ? reason.message : String(reason)];
   });
   if (faults.length > 0) throw new ConfigError(faults);
@@ -266,6 +308,8 @@ async function allFaults<T extends readonly unknown[]>(promises: { [K in keyof T
 /** Exit codes: 0 stopped as asked, 1 failed, 2 the configuration is wrong. */
 async function main(args: readonly string[]): Promise<void> {
   if (args.includes('--help')) return void process.stdout.write(helpText());
+  const unknown = args.filter((arg) => arg !== '--check');
+  if (unknown.length > 0) return fail(new ConfigError([`there is no option ${unknown.join(' ')}`]), 2);
   let config: Config;
   try {
     config = readConfig(process.env);
@@ -275,7 +319,7 @@ async function main(args: readonly string[]): Promise<void> {
   const { log, flush } = createLog(config.LOG_LEVEL, config.POD_NAME ?? hostname());
   process.on('exit', flush);
   if (args.includes('--check')) {
-    await allFaults([checkFiles(config)]).then(
+    await readFiles(config, () => {}).then(
       () => process.stdout.write('The configuration is valid.\n'),
       (error) => fail(error, 2),
     );
@@ -313,17 +357,6 @@ async function main(args: readonly string[]): Promise<void> {
   } catch (error) {
     fail(error, error instanceof ConfigError ? 2 : 1);
   }
-}
-
-/** What `--check` looks at beyond the variables themselves. */
-async function checkFiles(config: Config): Promise<void> {
-  await readChannels(config.CHANNELS ?? readText(config.CHANNELS_FILE), {
-    plainChannel: config.PLAIN_CHANNEL,
-    maxMessageBytes: config.MAX_MESSAGE_BYTES,
-    anonymous: config.AUTH === 'anonymous',
-  });
-  await createAuthenticator(config);
-  await readKeys(config.API_KEYS_FILE);
 }
 
 function fail(error: unknown, code: number): never {

@@ -33,7 +33,7 @@ export interface TestGateway {
 
 /** What every gateway under test is given unless the test says otherwise: ports of its own, no limits on rates, and
  * a drain that a test need not wait for. */
-const DEFAULTS = {
+export const gatewayDefaults = {
   AUTH: 'anonymous',
   HOST: '127.0.0.1',
   PORT: '0',
@@ -47,9 +47,12 @@ const DEFAULTS = {
 /** Starts a gateway with these settings and resolves when it is ready. A setting of '' is unset.
  * @throws {Error} with its output where it ends instead. */
 export async function startGateway(env: Record<string, string> = {}): Promise<TestGateway> {
-  const { process: child, log, output } = spawnGateway({ ...DEFAULTS, ...env });
+  const { process: child, log, output } = spawnGateway({ ...gatewayDefaults, ...env });
   const isReady = () => log.find((line) => line.msg === 'ready');
-  await until(() => isReady() ?? (child.exitCode !== null || child.signalCode !== null), { what: 'the gateway to be ready', timeoutMs: 30_000 });
+  await until(() => isReady() ?? (child.exitCode !== null || child.signalCode !== null), {
+    what: 'the gateway to be ready',
+    timeoutMs: 30_000,
+  });
   const ready = isReady();
   if (ready === undefined) throw new Error(`the gateway ended: ${output()}`);
   const ports = ready.ports as TestGateway['ports'];
@@ -68,13 +71,22 @@ export async function startGateway(env: Record<string, string> = {}): Promise<Te
       }
       return child.exitCode;
     },
-    async metric(name, labels = {}) {
-      const text = await (await fetch(`${adminUrl}/metrics`)).text();
-      const lines = text.split('\n').filter((line) => line.startsWith(`${name}{`) || line.startsWith(`${name} `));
-      const wanted = lines.filter((line) => Object.entries(labels).every(([key, value]) => line.includes(`${key}="${value}"`)));
-      return wanted.reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' '))), 0);
-    },
+    metric: (name, labels) => readMetric(adminUrl, name, labels),
   };
+}
+
+/** The value of a metric at an admin listener, summed over the labels that are not given; 0 where it does not exist. */
+export async function readMetric(
+  adminUrl: string,
+  name: string,
+  labels: Record<string, string> = {},
+): Promise<number> {
+  const text = await (await fetch(`${adminUrl}/metrics`)).text();
+  const lines = text.split('\n').filter((line) => line.startsWith(`${name}{`) || line.startsWith(`${name} `));
+  const wanted = lines.filter((line) =>
+    Object.entries(labels).every(([key, value]) => line.includes(`${key}="${value}"`)),
+  );
+  return wanted.reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' '))), 0);
 }
 
 /** Spawns a gateway with just these settings (and the PATH), without waiting for it: for tests of its start. */

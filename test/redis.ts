@@ -121,10 +121,11 @@ export async function startSentinel(): Promise<RedisSentinel> {
     ),
   );
   const admins = sentinels.map((sentinel) => sentinel.client());
-  // By default they ping once a second: too seldom where half a second counts as down. They publish what
-  // they know every 2 s, and leave a server that has become master four times as long before they make it a
-  // replica again. Here that is 4 s, which must stay longer than a failover (1 s) takes on a busy machine.
-  const periods = ['ping-period', '100', 'info-period', '200', 'publish-period', '1000'];
+  // Quicker than the defaults, within two bounds. A replica counts as good if it has told about itself within
+  // five ping periods, and while the master is down it is asked once a second. A server that has become
+  // master is made a replica again, by sentinels that do not know why, after four publish periods, and a
+  // failover takes a second, on a busy machine two.
+  const periods = ['ping-period', '300', 'info-period', '200', 'publish-period', '1000'];
   await each(admins, (admin) => admin.call('SENTINEL', 'DEBUG', ...periods));
   await each(admins, (admin) =>
     until(() => admin.call('SENTINEL', 'CKQUORUM', name), { what: 'a quorum of sentinels' }),

@@ -29,13 +29,21 @@ export class TestClient {
   }
 
   /** Connects and resolves when the connection is open. @throws with the status where the upgrade is refused. */
-  static async open(url: string, options: { protocols?: string[]; headers?: Record<string, string> } = {}): Promise<TestClient> {
+  static async open(
+    url: string,
+    options: { protocols?: string[]; headers?: Record<string, string> } = {},
+  ): Promise<TestClient> {
     const ws = new WebSocket(url, options.protocols ?? [], { headers: options.headers ?? {} });
     const client = new TestClient(ws);
     await new Promise<void>((resolve, reject) => {
       ws.once('open', () => resolve());
       ws.once('unexpected-response', (_request, response) => {
-        reject(Object.assign(new Error(`status ${response.statusCode}`), { status: response.statusCode, headers: response.headers }));
+        reject(
+          Object.assign(new Error(`status ${response.statusCode}`), {
+            status: response.statusCode,
+            headers: response.headers,
+          }),
+        );
         response.resume();
       });
       ws.once('error', reject);
@@ -44,8 +52,14 @@ export class TestClient {
   }
 
   /** Connects with the subprotocol tidegate.v1 and takes the welcome. */
-  static async v1(url: string, options: { protocols?: string[]; headers?: Record<string, string> } = {}): Promise<TestClient> {
-    const client = await TestClient.open(url, { ...options, protocols: ['tidegate.v1', ...(options.protocols ?? [])] });
+  static async v1(
+    url: string,
+    options: { protocols?: string[]; headers?: Record<string, string> } = {},
+  ): Promise<TestClient> {
+    const client = await TestClient.open(url, {
+      ...options,
+      protocols: ['tidegate.v1', ...(options.protocols ?? [])],
+    });
     await client.json((it) => it.type === 'welcome');
     return client;
   }
@@ -63,7 +77,10 @@ export class TestClient {
     const find = () => this.inbox.findIndex((text) => text.startsWith('{') && fits(JSON.parse(text) as Json));
     await until(() => find() !== -1 || this.ended !== undefined, { what: `a message that fits ${fits}` });
     const at = find();
-    if (at === -1) throw new Error(`the connection ended instead: ${JSON.stringify(this.ended)}; inbox: ${this.inbox.join(' ')}`);
+    if (at === -1)
+      throw new Error(
+        `the connection ended instead: ${JSON.stringify(this.ended)}; inbox: ${this.inbox.join(' ')}`,
+      );
     return JSON.parse(this.inbox.splice(at, 1)[0] ?? '') as Json;
   }
 

@@ -1,6 +1,8 @@
 // The bus: the contract. What carries messages between gateways, and the little state that they share.
 // memory.ts and redis.ts fulfil it; bus.test.ts holds each of them to it.
 
+import type { Log } from './log.ts';
+
 /**
  * Hears what the bus has to say. The bus
  * - MUST call `message` for every payload that was published to a topic after its `subscribe` resolved, in the
@@ -26,6 +28,9 @@ export interface Bus {
 
   /** What the gateways share beside messages. */
   readonly store: Store;
+
+  /** What makes channels durable. */
+  readonly log: Log;
 
   /** Connects, and resolves as soon as the first probe has come back through the bus. Keeps trying until then:
    * MUST NOT reject because the bus is not there yet. */

@@ -6,6 +6,9 @@ import { isName } from '../protocol/names.ts';
 
 /** What travels with a payload. */
 export interface Header {
+  /** On a durable channel: the message's number, and the id of the one before it. */
+  readonly offset?: number;
+  readonly prev?: string;
   readonly id: string;
   /** The user who published it; absent where an application did through the HTTP API. */
   readonly sender?: string;
@@ -51,9 +54,10 @@ export function decodeEnvelope(bytes: Buffer): Envelope | undefined {
 /** Ids and names are later quoted without escaping, so they are checked here, once a pod. */
 function isHeader(value: unknown): value is Header {
   if (typeof value !== 'object' || value === null) return false;
-  const { id, sender, timeMs, skip, presence } = value as Record<string, unknown>;
+  const { offset, prev, id, sender, timeMs, skip, presence } = value as Record<string, unknown>;
   return (
     isId(id) &&
+    (offset === undefined ? prev === undefined : Number.isSafeInteger(offset) && isId(prev)) &&
     (sender === undefined || isName(sender)) &&
     typeof timeMs === 'number' &&
     (skip === undefined || isId(skip)) &&

@@ -1,11 +1,14 @@
 // The memory bus: carries messages inside one process, for development and for a gateway that runs alone.
 
 import type { Bus, BusListener, Claim, Members, Store } from './bus.ts';
+import type { Log } from './log.ts';
+import { MemoryLog } from './memory-log.ts';
 
 /** A {@link Bus} without a network. Messages arrive in a later microtask, as they would from a real one. */
 export class MemoryBus implements Bus {
   readonly kind = 'memory';
   readonly store: Store = new MemoryStore();
+  readonly log: Log = new MemoryLog((topic, bytes) => this.publish(topic, bytes));
   readonly #topics = new Set<string>();
   #listener: BusListener | undefined;
   #queue: { topic: string; bytes: Buffer }[] = [];

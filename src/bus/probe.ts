@@ -10,10 +10,12 @@ export interface ProbeOptions {
   subscribe(topic: string): Promise<void> | undefined;
   /** A probe came back after so many seconds. */
   onReturn(seconds: number): void;
-  /** Redis takes probes, but they do not come back: the subscription must be made anew. */
-  onDeaf(): void;
-  /** Redis has not taken a probe for so long. */
-  onSilence(silentMs: number): void;
+  /** Redis takes probes, but so many in a row did not come back. */
+  onDeaf(missed: number): void;
+  /** Redis did not take a probe. */
+  onRefusal(): void;
+  /** Redis has said nothing about probes for {@link STALLED_AFTER_MS}, neither yes nor no. */
+  onStall(): void;
 }
 
 const INTERVAL_MS = 500;
@@ -23,6 +25,19 @@ const MISSED_AFTER_MS = 1500;
 
 /** Deaf for longer than this although the subscription was made anew: the pod is not fit for new connections. */
 const DEAF_AFTER_MS = 5000;
+
+/** A connection on which nothing was answered for so long is made anew: a line that was cut without a word would be
+ * waited on for minutes. */
+const STALLED_AFTER_MS = 2500;
+
+interface Sent {
+  readonly text: string;
+  readonly atMs: number;
+  /** When Redis took it. */
+  takenAtMs: number | undefined;
+  /** It came back, or never will: nobody waits for it. */
+  over: boolean;
+}
 
 /** Sends a probe through the bus at every interval and judges by what comes back. */
 export class Probe {
@@ -35,11 +50,13 @@ export class Probe {
   readonly #resolveFirst: () => void;
   #timer: NodeJS.Timeout | undefined;
   #sequence = 0;
-  /** The probe under way: its number, when it was sent, and when Redis took it (0: not yet). */
-  #sent = { sequence: 0, atMs: 0, takenAtMs: 0, returned: true };
-  #heardAtMs = 0;
-  #takenAtMs = 0;
-  #renewedAtMs = 0;
+  #sent: Sent = { text: '', atMs: 0, takenAtMs: undefined, over: true };
+  #tickedAtMs = 0;
+  /** Since when Redis has not said anything about probes. */
+  #silentSinceMs = 0;
+  /** Since when probes were taken and none came back. */
+  #deafSinceMs: number | undefined;
+  #missed = 0;
 
   constructor(options: ProbeOptions) {
     this.#options = options;
@@ -54,33 +71,39 @@ export class Probe {
   }
 
   start(): void {
-    this.#heardAtMs = performance.now();
-    this.#takenAtMs = this.#heardAtMs;
-    this.#options.subscribe(this.#topic)?.then(() => this.#send());
-    this.#timer = setInterval(() => this.#tick(), INTERVAL_MS);
-    this.#timer.unref();
+    this.#tickedAtMs = performance.now();
+    this.#silentSinceMs = this.#tickedAtMs;
+    this.#timer = setInterval(() => this.#tick(), INTERVAL_MS).unref();
+    this.moveTo(this.#topic);
   }
 
   /** Goes on under another topic: the slot of the old one has moved to another node. */
   moveTo(topic: string): void {
     this.#topic = topic;
-    this.#options.subscribe(topic);
+    this.#sent.over = true;
+    this.#options.subscribe(topic)?.then(() => this.again());
+  }
+
+  /** Sends another probe at once, because what was sent before cannot come back, or need not be waited for. */
+  again(): void {
+    if (this.#timer !== undefined) this.#send();
   }
 
   stop(): void {
     clearInterval(this.#timer);
+    this.#timer = undefined;
     this.#resolveFirst();
   }
 
   /** Takes the message if it is a probe. */
   hear(topic: string, bytes: Buffer): boolean {
     if (topic !== this.#topic) return false;
-    const nowMs = performance.now();
-    if (bytes.toString() === String(this.#sent.sequence) && !this.#sent.returned) {
-      this.#sent.returned = true;
-      this.#options.onReturn((nowMs - this.#sent.atMs) / 1000);
+    if (bytes.toString() === this.#sent.text && !this.#sent.over) {
+      this.#sent.over = true;
+      this.#options.onReturn((performance.now() - this.#sent.atMs) / 1000);
     }
-    this.#heardAtMs = nowMs;
+    this.#deafSinceMs = undefined;
+    this.#missed = 0;
     this.state = 'up';
     this.reason = '';
     this.#resolveFirst();
@@ -88,34 +111,52 @@ export class Probe {
   }
 
   #tick(): void {
-    const { returned, takenAtMs } = this.#sent;
     const nowMs = performance.now();
-    if (!returned && takenAtMs > 0 && nowMs - takenAtMs > MISSED_AFTER_MS) {
-      // A renewal needs a moment before it can be judged.
-      if (nowMs - this.#renewedAtMs > MISSED_AFTER_MS) {
-        this.#renewedAtMs = nowMs;
-        this.#options.onDeaf();
-      }
-      if (this.state !== 'starting' && nowMs - this.#heardAtMs > DEAF_AFTER_MS) {
-        this.state = 'deaf';
-        this.reason = 'Redis takes messages, but they do not come back to this pod';
-      }
+    const lateMs = nowMs - this.#tickedAtMs - INTERVAL_MS;
+    this.#tickedAtMs = nowMs;
+    // This process was held up: what has come meanwhile has not been read yet, so nothing is known of Redis.
+    if (lateMs > INTERVAL_MS) {
+      this.#silentSinceMs += lateMs;
+      if (this.#deafSinceMs !== undefined) this.#deafSinceMs += lateMs;
+      return;
     }
-    if (returned || takenAtMs === 0 || nowMs - takenAtMs > MISSED_AFTER_MS) this.#send();
+    const { over, takenAtMs } = this.#sent;
+    if (over) return this.#send();
+    if (takenAtMs === undefined) {
+      if (nowMs - this.#silentSinceMs <= STALLED_AFTER_MS) return;
+      // A new connection is to be judged by itself.
+      this.#silentSinceMs = nowMs;
+      this.#options.onStall();
+    } else if (nowMs - takenAtMs > MISSED_AFTER_MS) {
+      this.#miss(nowMs, takenAtMs);
+      this.#send();
+    }
+  }
+
+  #miss(nowMs: number, takenAtMs: number): void {
+    this.#deafSinceMs ??= takenAtMs;
+    this.reason = 'Redis takes messages, but they do not come back to this pod';
+    if (this.state !== 'starting' && nowMs - this.#deafSinceMs > DEAF_AFTER_MS) this.state = 'deaf';
+    this.#options.onDeaf(++this.#missed);
   }
 
   #send(): void {
-    const sent = { sequence: ++this.#sequence, atMs: performance.now(), takenAtMs: 0, returned: false };
+    const sent: Sent = { text: String(++this.#sequence), atMs: performance.now(), takenAtMs: undefined, over: false };
     this.#sent = sent;
-    this.#options.publish(this.#topic, Buffer.from(String(sent.sequence))).then(
+    this.#options.publish(this.#topic, Buffer.from(sent.text)).then(
       () => {
         sent.takenAtMs = performance.now();
-        this.#takenAtMs = sent.takenAtMs;
+        this.#silentSinceMs = sent.takenAtMs;
       },
       (error: unknown) => {
+        sent.over = true;
+        // Of one that was given up meanwhile nobody wants to know.
+        if (sent !== this.#sent) return;
         if (this.state !== 'starting') this.state = 'down';
         this.reason = `Redis does not answer: ${error instanceof Error ? error.message : String(error)}`;
-        this.#options.onSilence(performance.now() - this.#takenAtMs);
+        this.#deafSinceMs = undefined;
+        this.#missed = 0;
+        this.#options.onRefusal();
       },
     );
   }

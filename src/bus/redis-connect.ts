@@ -78,10 +78,18 @@ export class RedisConnector {
     });
   }
 
+  /** A connection for appends that wait for replicas: to the master, or on a Cluster to the node that is named. */
+  waiting(node?: Host): Redis {
+    const redis = this.subscriber(node, 'tidegate-wait');
+    redis.on('error', () => {});
+    redis.connect().catch(() => {});
+    return redis;
+  }
+
   /** A connection for subscriptions: to the master, or on a Cluster to the node that is named. */
-  subscriber(node?: Host): Redis {
-    if (node === undefined) return this.#single('tidegate-subscriber');
-    return new Redis({ ...this.#options, ...node, enableOfflineQueue: false, connectionName: 'tidegate-subscriber' });
+  subscriber(node?: Host, connectionName = 'tidegate-subscriber'): Redis {
+    if (node === undefined) return this.#single(connectionName);
+    return new Redis({ ...this.#options, ...node, enableOfflineQueue: false, connectionName });
   }
 
   #single(connectionName: string): Redis {

@@ -6,6 +6,7 @@ import type { Report } from '../platform/logs.ts';
 import { TidegateError } from '../protocol/errors.ts';
 import { type Bus, type BusListener, type BusState, TOPIC_PREFIX } from './bus.ts';
 import { type RedisAddress, RedisConnector } from './redis-connect.ts';
+import { RedisLog } from './redis-log.ts';
 import { RedisStore } from './redis-store.ts';
 import { RedisSubscriber } from './redis-subscriber.ts';
 import { Probe } from './probe.ts';
@@ -47,10 +48,13 @@ const SLOTS = 16_384;
 export class RedisBus implements Bus {
   readonly kind = 'redis';
   readonly store: RedisStore;
+  readonly log: RedisLog;
   readonly #options: RedisBusOptions;
   readonly #connector: RedisConnector;
   readonly #commands: Redis | Cluster;
   readonly #lanes = new Map<string, Lane>();
+  /** By node, as lanes are. */
+  readonly #waiting = new Map<string, Redis>();
   /** Owner (`host:port`) of each slot, on a Cluster. */
   #owners: readonly string[] = [];
   #listener: BusListener | undefined;
@@ -68,6 +72,12 @@ export class RedisBus implements Bus {
     // Every command that fails rejects its own promise; the event would say it a second time.
     this.#commands.on('error', () => {});
     this.store = new RedisStore(this.#commands, options.pod);
+    this.log = new RedisLog({
+      redis: this.#commands,
+      sharded: this.#connector.mode === 'cluster',
+      connectionFor: (topic) => this.#waitingConnection(topic),
+      bounded: (bytes, run) => this.#bounded(bytes, run),
+    });
   }
 
   get health(): { state: BusState; reason?: string } {
@@ -96,18 +106,11 @@ export class RedisBus implements Bus {
   }
 
   async publish(topic: string, bytes: Buffer): Promise<void> {
-    if (this.#pendingPublishes >= MAX_PENDING_PUBLISHES || this.#pendingBytes >= MAX_PENDING_BYTES) {
-      throw new TidegateError('overloaded', undefined, { retryAfterMs: 500 });
-    }
-    this.#pendingPublishes += 1;
-    this.#pendingBytes += bytes.length;
     try {
-      await this.#publish(topic, bytes);
+      await this.#bounded(bytes.length, () => this.#publish(topic, bytes));
     } catch (error) {
+      if (error instanceof TidegateError) throw error;
       throw new TidegateError('bus_unavailable', undefined, { cause: error, retryAfterMs: 1000 });
-    } finally {
-      this.#pendingPublishes -= 1;
-      this.#pendingBytes -= bytes.length;
     }
   }
 
@@ -139,6 +142,34 @@ export class RedisBus implements Bus {
     for (const lane of this.#lanes.values()) this.#closeLane(lane);
     this.#lanes.clear();
     this.#commands.disconnect();
+    for (const connection of this.#waiting.values()) connection.disconnect();
+  }
+
+  /** Runs something that waits for Redis. @throws {TidegateError} `overloaded` where too much does so already. */
+  async #bounded<T>(bytes: number, run: () => Promise<T>): Promise<T> {
+    if (this.#pendingPublishes >= MAX_PENDING_PUBLISHES || this.#pendingBytes >= MAX_PENDING_BYTES) {
+      throw new TidegateError('overloaded', undefined, { retryAfterMs: 500 });
+    }
+    this.#pendingPublishes += 1;
+    this.#pendingBytes += bytes;
+    try {
+      return await run();
+    } finally {
+      this.#pendingPublishes -= 1;
+      this.#pendingBytes -= bytes;
+    }
+  }
+
+  /** The connection for appends that wait for replicas, made when it is first needed. */
+  #waitingConnection(topic: string): Redis {
+    const node = this.#isSharded(topic) ? (this.#owners[calculateSlot(topic)] ?? '') : '';
+    let connection = this.#waiting.get(node);
+    if (connection === undefined) {
+      const [host = '', port = ''] = node === '' ? [] : splitNode(node);
+      connection = this.#connector.waiting(node === '' ? undefined : { host, port: Number(port) });
+      this.#waiting.set(node, connection);
+    }
+    return connection;
   }
 
   #publish(topic: string, bytes: Buffer): Promise<unknown> {

@@ -11,10 +11,12 @@ import { closes } from '../protocol/close.ts';
 import { encodePayload } from '../protocol/commands.ts';
 import { asTidegateError, type ErrorCode, errorKinds, TidegateError } from '../protocol/errors.ts';
 import { namePattern } from '../protocol/names.ts';
+import { formatPosition, GENESIS, parsePosition } from '../protocol/positions.ts';
 import type { Bans } from './bans.ts';
+import { judge, placeOf, readEntries } from './chain.ts';
 import type { Channels, Namespace } from './channels.ts';
 import type { Presence } from './presence.ts';
-import type { Publisher } from './publish.ts';
+import type { Published, Publisher } from './publish.ts';
 
 /** What the API works on. */
 export interface ApiOptions {
@@ -38,6 +40,8 @@ const MAX_MANY = 1000;
 const MAX_MANY_BYTES = 4 * 1_048_576;
 const MAX_CHANNELS_LISTED = 10_000;
 const DEFAULT_CHANNELS_LISTED = 1000;
+const DEFAULT_MESSAGES_READ = 100;
+const MAX_MESSAGES_READ = 1000;
 const MAX_BAN_SECONDS = 31_536_000;
 
 /** Beside the payload a publish carries a channel, a key and some punctuation. */
@@ -48,7 +52,11 @@ const data = { description: 'Any JSON value. Numbers are IEEE doubles.' } as con
 const key = { type: 'string', minLength: 1, maxLength: 128 } as const;
 const published = {
   type: 'object',
-  properties: { id: { type: 'string', description: 'Absent on raw channels.' } },
+  properties: {
+    id: { type: 'string', description: 'Absent on raw channels.' },
+    position: { type: 'string', description: 'Where it stands, on durable channels.' },
+    replicated: { type: 'boolean', description: 'Whether as many replicas as the namespace asks for have it.' },
+  },
 } as const;
 const problem = {
   type: 'object',
@@ -127,7 +135,7 @@ export class Api {
     server.post<{ Body: Message }>(
       '/v1/publish',
       { schema: { summary: 'Publish a message to a channel', headers: idempotencyHeader, body: message, response: response(published) } },
-      (request, reply) => this.#once(request, reply, () => this.#publish(request.body)),
+      (request, reply) => this.#publishOnce(request, reply),
     );
     server.post<{ Body: { messages: Message[] } }>(
       '/v1/publish/many',
@@ -222,6 +230,50 @@ export class Api {
       },
       (request) => this.#list(request.query.prefix ?? '', Number(request.query.limit ?? DEFAULT_CHANNELS_LISTED)),
     );
+    server.get<{ Params: { channel: string }; Querystring: { after?: string; limit?: string } }>(
+      '/v1/channels/:channel/messages',
+      {
+        schema: {
+          summary: 'Read a durable channel, a page at a time',
+          description: 'Go on with `after` = the page’s `position` while `more` is true. `recovered: false` with a `reason` (trimmed, forked, unknown): what came after the position cannot be told; begin anew without `after`.',
+          params: channelParam,
+          querystring: {
+            type: 'object',
+            additionalProperties: false,
+            properties: {
+              after: { type: 'string', maxLength: 64 },
+              limit: { type: 'string', pattern: '^[1-9][0-9]{0,3}$', description: `${DEFAULT_MESSAGES_READ} unless given; at most ${MAX_MESSAGES_READ}.` },
+            },
+          },
+          response: response({
+            type: 'object',
+            properties: {
+              messages: {
+                type: 'array',
+                items: {
+                  type: 'object',
+                  properties: {
+                    position: { type: 'string' },
+                    id: { type: 'string' },
+                    from: { type: 'string', description: 'Absent where an application published it.' },
+                    time: { type: 'string', description: 'ISO 8601.' },
+                    data,
+                  },
+                },
+              },
+              recovered: { type: 'boolean' },
+              reason: { type: 'string' },
+              position: { type: 'string' },
+              more: { type: 'boolean' },
+            },
+          }),
+        },
+      },
+      (request) => {
+        const { after, limit } = request.query;
+        return this.#messages(request.params.channel, after, Math.min(Number(limit ?? DEFAULT_MESSAGES_READ), MAX_MESSAGES_READ));
+      },
+    );
     server.get<{ Params: { channel: string } }>(
       '/v1/channels/:channel/presence',
       {
@@ -247,9 +299,41 @@ export class Api {
     );
   }
 
-  async #publish({ channel, data }: Message): Promise<{ id?: string }> {
-    const id = await this.#options.publisher.publish({ channel, namespace: this.#namespace(channel), payload: payloadOf(data) });
-    return id === undefined ? {} : { id };
+  async #publish({ channel, data }: Message, key?: string): Promise<Published> {
+    return this.#options.publisher.publish({ channel, namespace: this.#namespace(channel), payload: payloadOf(data), key });
+  }
+
+  /** On a durable channel the log itself knows the key, so that a publish whose answer was lost lands once. */
+  async #publishOnce(request: FastifyRequest<{ Body: Message }>, reply: FastifyReply): Promise<unknown> {
+    const key = request.headers['idempotency-key'];
+    const { durable } = this.#namespace(request.body.channel);
+    if (durable === undefined || typeof key !== 'string') return this.#once(request, reply, () => this.#publish(request.body));
+    const { repeated, ...published } = await this.#publish(request.body, key);
+    if (repeated) reply.header('idempotent-replayed', 'true');
+    return published;
+  }
+
+  /** A page of a durable channel's messages, oldest first, after a position or from the oldest that is kept. */
+  async #messages(channel: string, after: string | undefined, limit: number): Promise<unknown> {
+    if (this.#namespace(channel).durable === undefined) throw new TidegateError('not_durable');
+    const position = after === undefined ? undefined : parsePosition(after);
+    if (after !== undefined && position === undefined) throw new TidegateError('malformed', '"after" must be a position.');
+    const { entries, head } = await this.#options.bus.log.read(channel, position?.offset ?? 0, limit + 1);
+    const kept = readEntries(entries);
+    const verdict = position === undefined ? undefined : judge(placeOf(position), kept, head);
+    if (verdict !== undefined && verdict.kind !== 'continues') {
+      return { messages: [], recovered: false, reason: verdict.kind, ...(head !== undefined && { position: formatPosition(head) }) };
+    }
+    const page = (verdict?.entries ?? kept).slice(0, limit);
+    const reached = page.at(-1) ?? position ?? head ?? GENESIS;
+    const messages = page.map((entry) => ({
+      position: formatPosition(entry),
+      id: entry.id,
+      ...(entry.message.from !== undefined && { from: entry.message.from }),
+      time: new Date(entry.message.timeMs ?? 0).toISOString(),
+      data: JSON.parse(entry.message.payload) as unknown,
+    }));
+    return { messages, recovered: true, position: formatPosition(reached), more: head !== undefined && reached.offset < head.offset };
   }
 
   async #publishMany(messages: readonly Message[]): Promise<unknown> {

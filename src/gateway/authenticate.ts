@@ -1,9 +1,11 @@
 // Authentication: who a connection speaks for, from its token or, where that is allowed, from its own word.
 
 import { createSecretKey } from 'node:crypto';
-import type { JWTVerifyGetKey } from 'jose';
 import type { IncomingMessage } from 'node:http';
+import type { JWTVerifyGetKey } from 'jose';
+import { keySetAlgorithms, secretAlgorithms } from '../platform/config.ts';
 import { newId } from '../platform/ids.ts';
+import type { Report } from '../platform/logs.ts';
 import { isName } from '../protocol/names.ts';
 import { type Grants, grantsOf, NO_GRANTS } from './channels.ts';
 
@@ -55,45 +57,47 @@ export interface TokenOptions {
   readonly issuer: string | undefined;
 }
 
-const SECRET_ALGORITHMS = ['HS256'];
-const KEY_SET_ALGORITHMS = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'ES512', 'EdDSA'];
+/** The one that a shared secret signs by unless others are listed: the longer ones are rarely meant. */
+const DEFAULT_SECRET_ALGORITHMS = ['HS256'];
 
 /** Clocks of issuers and pods differ by a few seconds. */
 const CLOCK_TOLERANCE_SECONDS = 5;
 
 /** Checks tokens by a shared secret, by a key set, or by either where both are given: the algorithm in the token
- * decides which, and each accepts only its own kind, so a public key can never be used as a shared secret. */
-export async function tokenAuthenticator(options: TokenOptions): Promise<Authenticator> {
+ * decides which, and each accepts only its own kind, so a public key can never be used as a shared secret.
+ * @throws {Error} where no token could ever be checked. */
+export async function tokenAuthenticator(options: TokenOptions, report: Report): Promise<Authenticator> {
   // Loaded only where there are tokens: an anonymous gateway starts without it.
   const jose = await import('jose');
-  const wanted = (of: readonly string[], otherwise: readonly string[]) => {
-    const chosen = options.algorithms?.filter((algorithm) => of.includes(algorithm));
-    return chosen ?? [...otherwise];
-  };
-  const secretAlgorithms = options.secret === undefined ? [] : wanted(['HS256', 'HS384', 'HS512'], SECRET_ALGORITHMS);
-  const keySetAlgorithms = options.jwksUrl === undefined ? [] : wanted(KEY_SET_ALGORITHMS, KEY_SET_ALGORITHMS);
-  const algorithms = [...secretAlgorithms, ...keySetAlgorithms];
-  if (algorithms.length === 0) {
-    throw new Error('JWT_ALGORITHMS lists no algorithm that JWT_SECRET (HS…) or JWKS_URL (RS…, PS…, ES…, EdDSA) can check');
+  const forSecret =
+    options.secret === undefined
+      ? []
+      : (options.algorithms ?? DEFAULT_SECRET_ALGORITHMS).filter((it) => secretAlgorithms.includes(it));
+  const forKeySet =
+    options.jwksUrl === undefined
+      ? []
+      : (options.algorithms ?? keySetAlgorithms).filter((it) => keySetAlgorithms.includes(it));
+  if (forSecret.length + forKeySet.length === 0) {
+    throw new Error(
+      'JWT_ALGORITHMS lists no algorithm that JWT_SECRET (HS…) or JWKS_URL (RS…, PS…, ES…, EdDSA) can check',
+    );
   }
   const secret = options.secret === undefined ? undefined : createSecretKey(Buffer.from(options.secret));
-  // The library keeps keys for ten minutes and fetches for an unknown one at most every thirty seconds, so a
-  // flood of made-up key ids does not become a flood of requests.
   const keySet =
     options.jwksUrl === undefined
       ? undefined
-      : jose.createRemoteJWKSet(new URL(options.jwksUrl), { timeoutDuration: 5000, cooldownDuration: 30_000 });
+      : new (await import('./keyset.ts')).KeySet(new URL(options.jwksUrl), report);
 
   const keyFor: JWTVerifyGetKey = (header, token) => {
-    if (secretAlgorithms.includes(header.alg) && secret !== undefined) return secret;
-    if (keySet !== undefined) return keySet(header, token);
+    if (secret !== undefined && forSecret.includes(header.alg)) return secret;
+    if (keySet !== undefined && forKeySet.includes(header.alg)) return keySet.keyFor(header, token);
     throw new jose.errors.JOSEAlgNotAllowed();
   };
 
   async function verify(token: string): Promise<Identity> {
     try {
       const { payload } = await jose.jwtVerify(token, keyFor, {
-        algorithms,
+        algorithms: [...forSecret, ...forKeySet],
         requiredClaims: ['sub', 'exp'],
         clockTolerance: CLOCK_TOLERANCE_SECONDS,
         ...(options.audience !== undefined && { audience: options.audience }),
@@ -102,7 +106,9 @@ export async function tokenAuthenticator(options: TokenOptions): Promise<Authent
       if (!isName(payload.sub)) throw new TokenRefused('the token’s "sub" is not a valid user name');
       return { user: payload.sub, grants: grantsOf(payload), expiresAtMs: (payload.exp ?? 0) * 1000 };
     } catch (error) {
-      throw error instanceof TokenRefused ? error : refusalOf(error, jose.errors);
+      const refusal = refusalOf(error, jose.errors);
+      if (refusal === undefined) report('authenticate', error);
+      throw refusal ?? new TokenRefused('tokens cannot be checked now', { cause: error, retryable: true });
     }
   }
 
@@ -123,28 +129,25 @@ export async function tokenAuthenticator(options: TokenOptions): Promise<Authent
   };
 }
 
-/** What the client is told. Says which check failed, which the holder of the token may know, and nothing else. */
-function refusalOf(error: unknown, errors: typeof import('jose').errors): TokenRefused {
-  if (error instanceof errors.JWTExpired) return new TokenRefused('the token has expired', { cause: error });
-  if (error instanceof errors.JWTClaimValidationFailed) {
-    return new TokenRefused(`the token’s "${error.claim}" is not accepted`, { cause: error });
-  }
-  if (error instanceof errors.JOSEAlgNotAllowed) {
-    return new TokenRefused('the token’s algorithm is not accepted', { cause: error });
-  }
-  if (error instanceof errors.JWKSNoMatchingKey) return new TokenRefused('the token’s key is not known', { cause: error });
-  if (error instanceof errors.JWSSignatureVerificationFailed) {
-    return new TokenRefused('the token’s signature does not match', { cause: error });
-  }
-  if (error instanceof errors.JWTInvalid || error instanceof errors.JWSInvalid) {
-    return new TokenRefused('the token is not a JWT', { cause: error });
-  }
-  if (error instanceof errors.JOSEError && !(error instanceof errors.JWKSTimeout)) {
-    // A key set that is not one, or a key of a kind that is not supported.
-    const isOurs = error instanceof errors.JWKSInvalid || error.message.includes('JSON Web Key Set HTTP response');
-    return new TokenRefused(isOurs ? 'the keys cannot be fetched now' : 'the token cannot be checked', { cause: error, retryable: isOurs });
-  }
-  return new TokenRefused('the keys cannot be fetched now', { cause: error, retryable: true });
+/** What the client is told. Says which check failed, which the holder of the token may know, and nothing else.
+ * Undefined where the fault is not the token's. */
+function refusalOf(error: unknown, errors: typeof import('jose').errors): TokenRefused | undefined {
+  if (error instanceof TokenRefused) return error;
+  const refused = (message: string) => new TokenRefused(message, { cause: error });
+  if (error instanceof errors.JWTExpired) return refused('the token has expired');
+  if (error instanceof errors.JWTClaimValidationFailed)
+    return refused(`the token’s "${error.claim}" is not accepted`);
+  if (error instanceof errors.JOSEAlgNotAllowed) return refused('the token’s algorithm is not accepted');
+  if (error instanceof errors.JWKSNoMatchingKey) return refused('the token’s key is not known');
+  if (error instanceof errors.JWKSMultipleMatchingKeys)
+    return refused('the token does not say which key it is signed by');
+  if (error instanceof errors.JWSSignatureVerificationFailed)
+    return refused('the token’s signature does not match');
+  if (error instanceof errors.JWTInvalid || error instanceof errors.JWSInvalid)
+    return refused('the token is not a JWT');
+  if (error instanceof errors.JOSENotSupported)
+    return refused('the token is of a kind that is not supported');
+  return undefined;
 }
 
 const BEARER_SUBPROTOCOL = 'bearer.';
@@ -152,7 +155,11 @@ const BEARER_SUBPROTOCOL = 'bearer.';
 /** Where a token may be in an upgrade request, in this order: `Authorization: Bearer`, a subprotocol entry
  * `bearer.JWT`, a cookie, `?token=`. The cookie counts only where `cookie` is given: browsers send it with every
  * page's requests, so there must be a list of origins. */
-export function tokenOf(request: IncomingMessage, query: URLSearchParams, cookie: string | undefined): string | undefined {
+export function tokenOf(
+  request: IncomingMessage,
+  query: URLSearchParams,
+  cookie: string | undefined,
+): string | undefined {
   const header = /^Bearer +(\S+)$/i.exec(request.headers.authorization ?? '')?.[1];
   if (header !== undefined) return header;
   const offered = (request.headers['sec-websocket-protocol'] ?? '').split(',').map((entry) => entry.trim());

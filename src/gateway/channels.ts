@@ -5,6 +5,15 @@ import { namePattern, namespaceOf } from '../protocol/names.ts';
 
 const who = z.enum(['anyone', 'claim', 'api']);
 
+const MAX_REPLICA_TIMEOUT_MS = 1500; // less than a command may take
+
+const durableSchema = z.strictObject({
+  messages: z.number().int().min(1).max(1_000_000),
+  ageSeconds: z.number().int().min(1).max(31_536_000),
+  replicas: z.number().int().min(1).max(10).optional(),
+  timeoutMs: z.number().int().min(1).max(MAX_REPLICA_TIMEOUT_MS).default(500),
+});
+
 const namespaceSchema = z
   .strictObject({
     subscribe: who,
@@ -14,9 +23,16 @@ const namespaceSchema = z
     presenceEvents: z.boolean().default(false),
     slow: z.enum(['disconnect', 'drop']).default('disconnect'),
     maxMessageBytes: z.number().int().min(1).optional(),
+    durable: durableSchema.optional(),
   })
-  .refine((it) => !(it.raw && it.presence), 'raw and presence exclude each other: a raw channel carries nothing but payloads')
-  .refine((it) => it.presence || !it.presenceEvents, 'presenceEvents needs presence: true');
+  .refine((it) => !(it.raw && it.durable), asWell('raw and durable exclude each other: a raw channel carries nothing but payloads'))
+  .refine((it) => !(it.raw && it.presence), asWell('raw and presence exclude each other: a raw channel carries nothing but payloads'))
+  .refine((it) => it.presence || !it.presenceEvents, asWell('presenceEvents needs presence: true'));
+
+/** Also looked at where other things are wrong, so that all are told at once. */
+function asWell(error: string) {
+  return { error, when: ({ value }: { value: unknown }) => isRecord(value) };
+}
 
 const fileSchema = z.strictObject({
   send: who.optional(),
@@ -41,6 +57,15 @@ export interface Namespace {
   /** What happens to a connection that reads too slowly. */
   readonly slow: 'disconnect' | 'drop';
   readonly maxMessageBytes: number;
+  /** What is kept of its channels' messages. Undefined: nothing. */
+  readonly durable: Durable | undefined;
+}
+
+/** How much a durable channel keeps, and how many replicas a publish waits for. */
+export interface Durable {
+  readonly messages: number;
+  readonly ageMs: number;
+  readonly replicas: { readonly count: number; readonly timeoutMs: number } | undefined;
 }
 
 /** What a token allows beyond what anyone may: names, or prefixes that end in `*`. */
@@ -78,6 +103,11 @@ export class Channels {
     return this.#namespaces.get(namespaceOf(channel));
   }
 
+  /** Whether any namespace keeps messages. */
+  get hasDurable(): boolean {
+    return [...this.#namespaces.values()].some((namespace) => namespace.durable !== undefined);
+  }
+
   maySubscribe(channel: string, grants: Grants): boolean {
     return allows(this.namespace(channel)?.subscribe, grants.subscribe, channel);
   }
@@ -105,25 +135,59 @@ export async function readChannels(
   options: { plainChannel: string; maxMessageBytes: number; anonymous: boolean },
 ): Promise<Channels> {
   const { plainChannel, maxMessageBytes, anonymous } = options;
-  const parsed = text === undefined ? { namespaces: {} } : await parse(text);
+  const parsed = text === undefined ? { namespaces: {} } : await parse(text, maxMessageBytes);
   const namespaces = new Map<string, Namespace>();
   const plain = namespaceOf(plainChannel);
-  const builtIn = { subscribe: 'anyone', publish: 'anyone', raw: true, presence: false, presenceEvents: false, slow: 'disconnect' } as const;
+  const builtIn = { subscribe: 'anyone', publish: 'anyone', raw: true, presence: false, presenceEvents: false, slow: 'disconnect', durable: undefined } as const;
   namespaces.set(plain, { name: plain, ...builtIn, maxMessageBytes });
-  for (const [name, { maxMessageBytes: limit, ...rest }] of Object.entries(parsed.namespaces)) {
-    namespaces.set(name, { name, ...rest, maxMessageBytes: limit ?? maxMessageBytes });
+  for (const [name, { maxMessageBytes: limit, durable, ...rest }] of Object.entries(parsed.namespaces)) {
+    namespaces.set(name, { name, ...rest, maxMessageBytes: limit ?? maxMessageBytes, durable: durableOf(durable) });
   }
   return new Channels(namespaces, parsed.send ?? (anonymous ? 'anyone' : 'claim'));
 }
 
-async function parse(text: string): Promise<z.infer<typeof fileSchema>> {
+function durableOf(given: z.infer<typeof durableSchema> | undefined): Durable | undefined {
+  if (given === undefined) return undefined;
+  const { messages, ageSeconds, replicas, timeoutMs } = given;
+  return { messages, ageMs: ageSeconds * 1000, replicas: replicas === undefined ? undefined : { count: replicas, timeoutMs } };
+}
+
+/** Of a text that is no YAML at all the first faults say enough. */
+const MAX_SYNTAX_FAULTS = 10;
+
+async function parse(text: string, maxMessageBytes: number): Promise<z.infer<typeof fileSchema>> {
   // Loaded only where there is something to read: it would be a tenth of the time to start.
   const { parseDocument } = await import('yaml');
   const document = parseDocument(text);
-  if (document.errors.length > 0) throw new ChannelsError(document.errors.map((error) => error.message));
-  const result = fileSchema.safeParse(document.toJS({ maxAliasCount: 0 }));
-  if (result.success) return result.data;
-  throw new ChannelsError(result.error.issues.map((issue) => `${issue.path.join('.') || 'the file'}: ${issue.message}`));
+  if (document.errors.length > 0) {
+    throw new ChannelsError(document.errors.slice(0, MAX_SYNTAX_FAULTS).map((error) => error.message));
+  }
+  let value: unknown;
+  try {
+    // Without aliases, with which a short text can stand for gigabytes.
+    value = document.toJS({ maxAliasCount: 0 });
+  } catch (error) {
+    throw new ChannelsError([(error as Error).message]);
+  }
+  const result = fileSchema.safeParse(value);
+  const faults = result.success ? [] : result.error.issues.map((issue) => `${issue.path.join('.') || 'the file'}: ${messageOf(issue)}`);
+  faults.push(...tooLargeLimits(value, maxMessageBytes));
+  if (!result.success || faults.length > 0) throw new ChannelsError(faults);
+  return result.data;
+}
+
+/** What is wrong with a key is told inside of the issue. */
+function messageOf(issue: z.core.$ZodIssue): string {
+  return issue.code === 'invalid_key' ? issue.issues.map(({ message }) => message).join(', ') : issue.message;
+}
+
+/** A namespace may lower the limit of all, not raise it: a larger message would never get as far. */
+function tooLargeLimits(value: unknown, maxMessageBytes: number): string[] {
+  const namespaces = isRecord(value) && isRecord(value.namespaces) ? Object.entries(value.namespaces) : [];
+  const isTooLarge = (it: unknown) => isRecord(it) && typeof it.maxMessageBytes === 'number' && it.maxMessageBytes > maxMessageBytes;
+  return namespaces
+    .filter(([, namespace]) => isTooLarge(namespace))
+    .map(([name]) => `namespaces.${name}.maxMessageBytes: must be at most MAX_MESSAGE_BYTES, which is ${maxMessageBytes}`);
 }
 
 /** The grants in a token's claims: `channels: {subscribe: [...], publish: [...]}` and `send: [...]`. Total:

@@ -1,22 +1,28 @@
 // Commands: what each command of a tidegate.v1 client does.
 
-
 import { asTidegateError, TidegateError } from '../protocol/errors.ts';
 import type { Command, Ref, SubscribeItem } from '../protocol/commands.ts';
-import { errorBody, type Ok, type SubscribeResult } from '../protocol/messages.ts';
+import { type ErrorBody, errorBody, type Ok, type SubscribeResult } from '../protocol/messages.ts';
+import { PLAIN_RESET } from '../protocol/plain.ts';
+import { formatPosition, parsePosition } from '../protocol/positions.ts';
 import { type Authenticator, TokenRefused } from './authenticate.ts';
-import { type Channels, type Namespace } from './channels.ts';
+import { type Place, placeOf } from './chain.ts';
+import type { Channels, Namespace } from './channels.ts';
 import type { Connection } from './connection.ts';
 import type { Expiries } from './expiries.ts';
 import type { Fanout } from './fanout.ts';
-import type { Hub } from './hub.ts';
+import type { Group, Hub } from './hub.ts';
 import type { Presence } from './presence.ts';
 import type { Publisher } from './publish.ts';
+import type { Entrance, Recovery } from './recovery.ts';
 import type { Metrics } from '../platform/metrics.ts';
 import type { Report } from '../platform/logs.ts';
 
 /** How long a subscribe waits for the bus before it is answered with `bus_unavailable`. */
 const SUBSCRIBE_TIMEOUT_MS = 3000;
+
+/** How many channels an error names. */
+const MAX_NAMED = 3;
 
 /** What commands work on. */
 export interface CommandsOptions {
@@ -25,11 +31,20 @@ export interface CommandsOptions {
   readonly fanout: Fanout;
   readonly publisher: Publisher;
   readonly presence: Presence;
+  readonly recovery: Recovery;
   readonly expiries: Expiries;
   readonly authenticator: Authenticator;
   readonly metrics: Metrics;
   readonly report: Report;
   readonly maxChannelsPerConnection: number;
+}
+
+type OkFields = Omit<Ok, 'type' | 'ref'>;
+
+/** What a command is answered with, and what is done in the same moment as soon as the answer is on its way. */
+interface Outcome {
+  readonly ok: OkFields;
+  readonly begin?: () => void;
 }
 
 /** Runs commands, and answers each with exactly one `ok` or `error`. */
@@ -43,8 +58,9 @@ export class Commands {
   /** Runs one command and answers it. Never rejects. */
   async run(connection: Connection, command: Command): Promise<void> {
     try {
-      const ok = await this.#execute(connection, command);
+      const { ok, begin } = await this.#execute(connection, command);
       this.#options.fanout.send(connection, { type: 'ok', ...refOf(command), ...ok });
+      begin?.();
     } catch (error) {
       this.answerError(connection, command.ref, error);
     }
@@ -52,94 +68,148 @@ export class Commands {
 
   /** Tells the connection of an error. What is no {@link TidegateError} is a bug: it is reported, and told as `internal`. */
   answerError(connection: Connection, ref: Ref | undefined, error: unknown): void {
+    this.#options.fanout.send(connection, { type: 'error', ...(ref !== undefined && { ref }), ...this.#tell(error) });
+  }
+
+  /** What a client is told of an error. Counts it, and reports it where it is a bug. */
+  #tell(error: unknown): ErrorBody {
     const told = asTidegateError(error);
     if (told.code === 'internal') this.#options.report('command', error);
     this.#options.metrics.errors.inc({ code: told.code });
-    this.#options.fanout.send(connection, { type: 'error', ...(ref !== undefined && { ref }), ...errorBody(told) });
+    return errorBody(told);
   }
 
-  async #execute(connection: Connection, command: Command): Promise<Omit<Ok, 'type' | 'ref'>> {
+  async #execute(connection: Connection, command: Command): Promise<Outcome> {
     switch (command.type) {
       case 'subscribe':
         return this.#subscribe(connection, command.items, command.many);
-      case 'unsubscribe':
-        for (const channel of command.channels) this.#unsubscribe(connection, channel);
-        return {};
-      case 'publish': {
-        const { channel, payload, echo } = command;
-        const namespace = this.#options.channels.namespace(channel);
-        if (namespace === undefined || !this.#options.channels.mayPublish(channel, connection.grants)) {
-          throw new TidegateError('forbidden', 'You may not publish to this channel.');
-        }
-        const skip = echo ? undefined : connection.id;
-        const id = await this.#options.publisher.publish({ channel, namespace, payload, sender: connection.user, skip });
-        return id === undefined ? {} : { id };
+      case 'unsubscribe': {
+        const strange = command.channels.filter((channel) => !this.#leave(connection, channel));
+        if (strange.length === 0) return { ok: {} };
+        throw new TidegateError('not_subscribed', `Not subscribed to ${strange.slice(0, MAX_NAMED).join(', ')}.`);
       }
+      case 'publish':
+        return { ok: await this.#publish(connection, command) };
       case 'send':
         if (!this.#options.channels.maySend(command.user, connection.grants)) {
           throw new TidegateError('forbidden', 'You may not send to this user.');
         }
-        return { id: await this.#options.publisher.send(command.user, command.payload, connection.user) };
+        return { ok: { id: await this.#options.publisher.send(command.user, command.payload, connection.user) } };
       case 'presence': {
         const namespace = this.#readable(connection, command.channel);
         if (!namespace.presence) throw new TidegateError('no_presence');
         const { users, total } = await this.#options.presence.members(command.channel);
-        return { channel: command.channel, members: users, total };
+        return { ok: { channel: command.channel, members: users, total } };
       }
       case 'refresh':
-        return this.#refresh(connection, command.token);
+        return { ok: await this.#refresh(connection, command.token) };
       case 'ping':
-        return {};
+        return { ok: {} };
     }
   }
 
-  /** Puts the connection into a channel and resolves when it hears it. Also how a plain client gets its channel.
-   * @throws {TidegateError} where it may not, holds too many already, or the bus does not come. */
-  async enter(connection: Connection, channel: string): Promise<void> {
-    const { hub, presence, maxChannelsPerConnection } = this.#options;
-    const namespace = this.#readable(connection, channel);
-    const isNew = !hub.has(connection, channel, namespace);
-    // One of the groups is the user's own.
-    if (isNew && connection.groups.size > maxChannelsPerConnection) throw new TidegateError('too_many_channels');
-    const ready = hub.join(connection, channel, namespace);
-    if (ready !== undefined && !(await settledWithin(ready, SUBSCRIBE_TIMEOUT_MS))) {
-      hub.leave(connection, channel, namespace);
-      throw new TidegateError('bus_unavailable', undefined, { retryAfterMs: 1000 });
+  #publish(connection: Connection, command: Extract<Command, { type: 'publish' }>): Promise<OkFields> {
+    const { channel, payload, key, echo } = command;
+    const namespace = this.#options.channels.namespace(channel);
+    if (namespace === undefined || !this.#options.channels.mayPublish(channel, connection.grants)) {
+      throw new TidegateError('forbidden', 'You may not publish to this channel.');
     }
-    // It may have left, or gone, while the bus was waited for.
-    if (isNew && namespace.presence && hub.has(connection, channel, namespace)) {
-      presence.join(channel, namespace, connection.user);
-    }
+    const skip = echo ? undefined : connection.id;
+    return this.#options.publisher.publish({ channel, namespace, payload, sender: connection.user, skip, key });
   }
 
-  async #subscribe(
-    connection: Connection,
-    items: readonly SubscribeItem[],
-    many: boolean,
-  ): Promise<Omit<Ok, 'type' | 'ref'>> {
-    if (!many) {
-      const channel = items[0]?.channel ?? '';
-      await this.enter(connection, channel);
-      return { channel };
+  /** Puts a plain client into its channel, after what it has missed since `place`, where the channel is durable.
+   * @throws {TidegateError} as {@link #arrive} does. */
+  async enterPlain(connection: Connection, channel: string, place: Place | undefined): Promise<void> {
+    const { outcome, start } = (await this.#arrive(connection, channel, place))();
+    if (outcome?.recovered === false) this.#options.fanout.sendText(connection, PLAIN_RESET);
+    start();
+  }
+
+  async #subscribe(connection: Connection, items: readonly SubscribeItem[], many: boolean): Promise<Outcome> {
+    const [first] = items;
+    if (!many && first !== undefined) {
+      const { result, start } = entered(first.channel, await this.#arrive(connection, first.channel, placeFrom(first.after)));
+      return { ok: result, begin: start };
     }
-    const channels = await Promise.all(
-      items.map(async ({ channel }): Promise<SubscribeResult> => {
-        try {
-          await this.enter(connection, channel);
-          return { channel };
-        } catch (error) {
-          return { channel, error: errorBody(asTidegateError(error)) };
-        }
-      }),
+    const arrivals = await Promise.allSettled(
+      items.map(({ channel, after }) => this.#arrive(connection, channel, placeFrom(after))),
     );
-    return { channels };
+    // All are entered at once, with the one answer.
+    const starts: (() => void)[] = [];
+    const channels = items.map(({ channel }, at): SubscribeResult => {
+      try {
+        const arrival = arrivals[at];
+        if (arrival?.status !== 'fulfilled') throw arrival?.reason;
+        const { result, start } = entered(channel, arrival.value);
+        starts.push(start);
+        return result;
+      } catch (error) {
+        return { channel, error: this.#tell(error) };
+      }
+    });
+    return {
+      ok: { channels },
+      begin: () => {
+        for (const start of starts) start();
+      },
+    };
   }
 
-  #unsubscribe(connection: Connection, channel: string): void {
+  /** Waits until the bus delivers the channel and, where it is durable, until it is known what the client has
+   * missed. What is returned is called at the moment of the answer, and speaks of that moment: nothing of the channel
+   * comes before the answer, and nothing after it is missing.
+   * @throws {TidegateError} where it may not, holds too many already, leaves meanwhile, or the bus does not come. */
+  async #arrive(connection: Connection, channel: string, place: Place | undefined): Promise<() => Entrance> {
+    const { hub, recovery, maxChannelsPerConnection } = this.#options;
+    const namespace = this.#readable(connection, channel);
+    const present = hub.groupOf(connection, channel, namespace);
+    // One of the groups is the user's own.
+    if (present === undefined && connection.groups.size > maxChannelsPerConnection) {
+      throw new TidegateError('too_many_channels');
+    }
+    const group = present ?? hub.arrive(connection, channel, namespace);
+    const admit = () => this.#admit(connection, group);
+    try {
+      if (group.ready !== undefined && !(await settlesWithin(group.ready, SUBSCRIBE_TIMEOUT_MS))) {
+        throw new TidegateError('bus_unavailable', undefined, { retryAfterMs: 1000 });
+      }
+      const { follower } = group;
+      const decided =
+        follower === undefined || present !== undefined
+          ? undefined
+          : await recovery.decide({ connection, group, follower, admit }, place);
+      return () => {
+        // A new token may have come meanwhile, and allow less.
+        this.#readable(connection, channel);
+        if (!connection.groups.has(group)) {
+          throw new TidegateError('not_subscribed', 'The channel was left before it was entered.');
+        }
+        return decided?.() ?? { position: follower?.last, outcome: undefined, start: present === undefined ? admit : () => {} };
+      };
+    } catch (error) {
+      if (present === undefined && group.arriving.has(connection)) hub.leave(connection, group);
+      throw error;
+    }
+  }
+
+  /** Lets a connection that was on its way in hear the channel; does nothing where it hears it already, or has left. */
+  #admit(connection: Connection, group: Group): void {
+    const { hub, presence } = this.#options;
+    if (!hub.admit(connection, group)) return;
+    if (group.channel !== undefined && group.namespace.presence) presence.join(group.channel, group.namespace, connection.user);
+  }
+
+  /** Leaves the channel, or gives up entering it. Returns whether there was anything to leave. */
+  #leave(connection: Connection, channel: string): boolean {
     const { channels, hub, presence } = this.#options;
     const namespace = channels.namespace(channel);
-    if (namespace === undefined || !hub.leave(connection, channel, namespace)) throw new TidegateError('not_subscribed');
-    if (namespace.presence) presence.leave(channel, connection.user);
+    const group = namespace === undefined ? undefined : hub.groupOf(connection, channel, namespace);
+    if (group === undefined) return false;
+    const hadEntered = group.connections.has(connection);
+    hub.leave(connection, group);
+    if (hadEntered && group.namespace.presence) presence.leave(channel, connection.user);
+    return true;
   }
 
   /** The namespace of a channel that the connection may subscribe to. */
@@ -152,7 +222,7 @@ export class Commands {
   }
 
   /** Takes a new token. What the new one no longer allows is left. */
-  async #refresh(connection: Connection, token: string): Promise<Omit<Ok, 'type' | 'ref'>> {
+  async #refresh(connection: Connection, token: string): Promise<OkFields> {
     const { authenticator, expiries, channels } = this.#options;
     let identity: Awaited<ReturnType<Authenticator['refresh']>>;
     try {
@@ -171,7 +241,7 @@ export class Commands {
     const left: string[] = [];
     for (const { channel } of [...connection.groups]) {
       if (channel === undefined || channels.maySubscribe(channel, connection.grants)) continue;
-      this.#unsubscribe(connection, channel);
+      this.#leave(connection, channel);
       left.push(channel);
     }
     return {
@@ -181,12 +251,25 @@ export class Commands {
   }
 }
 
+/** Where the client says it is. What is no position is on no branch. */
+function placeFrom(after: string | undefined): Place | undefined {
+  if (after === undefined) return undefined;
+  const position = parsePosition(after);
+  return position === undefined ? { offset: Number.MAX_SAFE_INTEGER, matches: () => false } : placeOf(position);
+}
+
+/** A connection enters now: what it is told, and what then begins. */
+function entered(channel: string, arrive: () => Entrance) {
+  const { position, outcome, start } = arrive();
+  return { result: { channel, ...outcome, ...(position !== undefined && { position: formatPosition(position) }) }, start };
+}
+
 function refOf(command: Command): { ref?: Ref } {
   return command.ref === undefined ? {} : { ref: command.ref };
 }
 
 /** Whether the promise settles in time. */
-async function settledWithin(promise: Promise<void>, timeoutMs: number): Promise<boolean> {
+export async function settlesWithin(promise: Promise<void>, timeoutMs: number): Promise<boolean> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<boolean>((resolve) => {
     timer = setTimeout(() => resolve(false), timeoutMs);

@@ -3,7 +3,6 @@
 import type { Duplex } from 'node:stream';
 import { WebSocket } from 'ws';
 import { newId } from '../platform/ids.ts';
-import type { Close } from '../protocol/close.ts';
 import type { Identity } from './authenticate.ts';
 import type { Grants } from './channels.ts';
 import type { Batch } from './fanout.ts';
@@ -12,9 +11,19 @@ import type { TokenBucket } from './rates.ts';
 
 export type Protocol = 'plain' | 'v1';
 
+/** The reason in a close frame has room for this many bytes (RFC 6455 5.5). */
+const MAX_REASON_BYTES = 123;
+
 /** The WebSocket of a connection. It names its connection, so that one listener serves all sockets. */
 export class ConnectionSocket extends WebSocket {
   connection: Connection | undefined;
+
+  /** Begins the closing handshake. A reason that is too long is cut, as the library would throw. */
+  closeWith(code: number, reason: string): void {
+    const text = Buffer.from(reason).subarray(0, MAX_REASON_BYTES).toString();
+    // The cut may have gone through a character.
+    this.close(code, text.replace(/\uFFFD$/, ''));
+  }
 }
 
 /** What a connection is made with. */
@@ -51,10 +60,12 @@ export class Connection {
   pending: Batch | undefined = undefined;
   /** The socket has a backlog. */
   congested = false;
+  /** Channels that it waits to enter until the bus delivers them, each with the attempt that came last. */
+  entering: Map<string, symbol> | undefined = undefined;
   /** Groups whose messages were dropped and whose gap has not been told yet. */
   missed: Set<Group> | undefined = undefined;
-  /** Why the gateway closed it; undefined while it is open, and where the client did. */
-  closedBy: Close | undefined = undefined;
+  /** The code that the gateway closed it with; undefined while it is open, and where the client did. */
+  closedWith: number | undefined = undefined;
 
   messagesIn = 0;
   messagesOut = 0;
@@ -78,7 +89,7 @@ export class Connection {
 
   /** Frames may still be written. */
   get isOpen(): boolean {
-    return this.closedBy === undefined && this.ws.readyState === WebSocket.OPEN;
+    return this.closedWith === undefined && this.ws.readyState === WebSocket.OPEN;
   }
 
   /** Bytes that wait in this process because the client has not read them. */

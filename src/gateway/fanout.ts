@@ -9,6 +9,8 @@ import type { Metrics } from '../platform/metrics.ts';
 import { type Close, closes } from '../protocol/close.ts';
 import { compressedTextFrame, textFrame } from '../protocol/frames.ts';
 import { encodeMessage, encodeServerMessage, type GapReason, type ServerMessage } from '../protocol/messages.ts';
+import { PLAIN_RESET, withPlainId } from '../protocol/plain.ts';
+import { formatPosition, type Position, plainId } from '../protocol/positions.ts';
 import type { Connection } from './connection.ts';
 import type { Group } from './hub.ts';
 
@@ -16,6 +18,8 @@ import type { Group } from './hub.ts';
 export interface Outgoing {
   readonly kind: 'message' | 'presence';
   readonly id?: string | undefined;
+  /** Where it stands, on a durable channel. */
+  readonly position?: Position | undefined;
   readonly from?: string | undefined;
   /** From a raw channel: `payload` is any text. Otherwise it is JSON text. */
   readonly foreign: boolean;
@@ -82,13 +86,14 @@ const NOTHING = Buffer.alloc(0);
 
 /** Messages of one group that came in one turn and go to the same connections. */
 export class Run {
-  readonly messages: Outgoing[] = [];
+  readonly messages: Outgoing[];
   readonly #channel: string | undefined;
   /** By encoding: bit 0 is v1, bit 1 is compressed. */
   readonly #buffers: (Buffer | undefined)[] = [undefined, undefined, undefined, undefined];
 
-  constructor(channel: string | undefined) {
+  constructor(channel: string | undefined, messages: Outgoing[]) {
     this.#channel = channel;
+    this.messages = messages;
   }
 
   /** The frames for a connection; empty where its protocol has none for them. */
@@ -105,20 +110,27 @@ export class Run {
   #encode(v1: boolean, frame: (text: string) => Buffer): Buffer {
     const frames: Buffer[] = [];
     for (const message of this.messages) {
-      const text = v1 ? this.#v1Text(message) : message.kind === 'message' ? message.payload : undefined;
+      const text = v1 ? this.#v1Text(message) : plainText(message);
       if (text !== undefined) frames.push(frame(text));
     }
     if (frames.length === 0) return NOTHING;
     return frames.length === 1 && frames[0] !== undefined ? frames[0] : Buffer.concat(frames);
   }
 
-  #v1Text({ kind, id, from, foreign, payload }: Outgoing): string {
+  #v1Text({ kind, id, position, from, foreign, payload }: Outgoing): string {
     const channel = this.#channel;
     // A presence event is a JSON object already and lacks only what it is and where.
     if (kind === 'presence') return `{"type":"presence","channel":"${channel}",${payload.slice(1)}`;
     const data = foreign ? JSON.stringify(payload) : payload;
-    return encodeMessage({ ...(channel !== undefined && { channel }), id, from, foreign, payload: data });
+    const where = position === undefined ? undefined : formatPosition(position);
+    return encodeMessage({ ...(channel !== undefined && { channel }), position: where, id, from, foreign, payload: data });
   }
+}
+
+/** What a plain client gets: the payload, with its number on a durable channel. Undefined: nothing. */
+function plainText({ kind, position, payload }: Outgoing): string | undefined {
+  if (kind === 'presence') return undefined;
+  return position === undefined ? payload : withPlainId(payload, plainId(position));
 }
 
 /** Writes messages to connections, once a turn of the event loop. */
@@ -151,9 +163,7 @@ export class Fanout {
     const last = group.runs.at(-1);
     // A message that somebody must not get goes alone.
     if (last === undefined || message.skip !== undefined || last.messages[0]?.skip !== undefined) {
-      const run = new Run(group.channel);
-      run.messages.push(message);
-      group.runs.push(run);
+      group.runs.push(new Run(group.channel, [message]));
     } else {
       last.messages.push(message);
     }
@@ -166,10 +176,12 @@ export class Fanout {
     this.sendText(connection, encodeServerMessage(message));
   }
 
-  /** The same with a text that is encoded already. */
+  /** The same with a text that is encoded already. Who does not read the answers to what he sends is slow too. */
   sendText(connection: Connection, text: string): void {
     if (!connection.isOpen) return;
-    this.#append(connection, textFrame(text));
+    const frame = textFrame(text);
+    if (connection.congested && this.#isOverBound(connection, frame.length)) return this.#disconnect(connection);
+    this.#append(connection, frame);
     this.#schedule();
   }
 
@@ -181,12 +193,32 @@ export class Fanout {
     group.runs.length = 0;
   }
 
-  /** Tells a connection that messages of the group are missing. */
-  tellGap(connection: Connection, group: Group, reason: GapReason): void {
-    if (!connection.toldOfGaps) return;
+  /** Sends one connection messages of the group that it has missed. Returns their bytes. */
+  sendRun(connection: Connection, group: Group, run: Run): number {
+    const buffer = run.bufferFor(connection);
+    if (buffer.length === 0 || !connection.isOpen) return 0;
+    this.#append(connection, buffer);
+    this.#schedule();
+    connection.messagesOut += run.messages.length;
+    group.metrics.deliveries.inc(run.messages.length);
+    return buffer.length;
+  }
+
+  /** Tells everybody in the group that messages are missing, after what they have had so far. */
+  gap(group: Group, reason: GapReason, position: Position | undefined): void {
+    this.settle(group);
+    for (const connection of group.connections) this.tellGap(connection, group, reason, position);
+  }
+
+  /** Tells a connection that messages of the group are missing. On a durable channel what comes next follows on the
+   * position; a plain client is told there to begin anew. */
+  tellGap(connection: Connection, group: Group, reason: GapReason, position?: Position): void {
+    if (!canBeTold(connection, group) || !connection.isOpen) return;
     this.#metrics.gaps.inc({ reason });
+    if (connection.protocol === 'plain' && group.namespace.durable !== undefined) return this.sendText(connection, PLAIN_RESET);
     const where = group.channel === undefined ? ({ direct: true } as const) : { channel: group.channel };
-    this.send(connection, { type: 'gap', ...where, reason });
+    const follows = position === undefined ? {} : { position: formatPosition(position) };
+    this.send(connection, { type: 'gap', ...where, reason, ...follows });
   }
 
   /** Writes what waits for one connection now, before it is closed. */
@@ -195,7 +227,7 @@ export class Fanout {
     this.#write(connection);
   }
 
-  /** Forgets a connection that is gone. */
+  /** Forgets a connection that has ended. Until then its backlog counts, also while it is being closed. */
   forget(connection: Connection): void {
     connection.pending = undefined;
     connection.missed = undefined;
@@ -273,7 +305,10 @@ export class Fanout {
       this.#congested.delete(connection);
       const { missed } = connection;
       connection.missed = undefined;
-      for (const group of missed ?? []) this.tellGap(connection, group, 'slow');
+      for (const group of missed ?? []) {
+        this.settle(group);
+        this.tellGap(connection, group, 'slow', group.follower?.last);
+      }
     });
   }
 
@@ -281,19 +316,28 @@ export class Fanout {
    * connection that could not be told of a gap is never dropped from silently: it is closed instead. */
   #admit(connection: Connection, group: Group, bytes: number, count: number): boolean {
     if (!connection.isOpen) return false;
-    const drops = group.namespace.slow === 'drop' && connection.toldOfGaps;
-    const waiting = connection.backlogBytes + (connection.pending?.bytes ?? 0);
-    if (!connection.missed?.has(group) && waiting + bytes <= this.#limits.perConnectionBytes) return true;
+    const drops = group.namespace.slow === 'drop' && canBeTold(connection, group);
+    if (!connection.missed?.has(group) && !this.#isOverBound(connection, bytes)) return true;
     if (drops) {
       if (connection.missed === undefined) this.#metrics.slowConsumers.inc({ action: 'drop' });
       connection.missed ??= new Set();
       connection.missed.add(group);
       group.metrics.dropped.inc(count);
     } else {
-      this.#metrics.slowConsumers.inc({ action: 'disconnect' });
-      this.#close(connection, closes.slow, false);
+      this.#disconnect(connection);
     }
     return false;
+  }
+
+  /** Whether so many bytes more would be too many for the connection. */
+  #isOverBound(connection: Connection, bytes: number): boolean {
+    const waiting = connection.backlogBytes + (connection.pending?.bytes ?? 0);
+    return waiting + bytes > this.#limits.perConnectionBytes;
+  }
+
+  #disconnect(connection: Connection): void {
+    this.#metrics.slowConsumers.inc({ action: 'disconnect' });
+    this.#close(connection, closes.slow, false);
   }
 
   #backlogBytes(): number {
@@ -302,7 +346,8 @@ export class Fanout {
     return total;
   }
 
-  /** Cuts the connections with the largest backlogs until all together are within their bound. */
+  /** Cuts the connections with the largest backlogs, those that are being closed included, until all together are
+   * within their bound. */
   #boundTotal(): void {
     let total = this.#backlogBytes();
     if (total <= this.#limits.totalBytes) return;
@@ -310,8 +355,14 @@ export class Fanout {
     for (const connection of largestFirst) {
       if (total <= this.#limits.totalBytes) break;
       total -= connection.backlogBytes;
+      this.#congested.delete(connection);
       this.#metrics.slowConsumers.inc({ action: 'cut' });
       this.#close(connection, closes.slow, true);
     }
   }
+}
+
+/** Whether the connection knows what a gap is: always in v1, on durable channels, and where it asked for heartbeats. */
+function canBeTold(connection: Connection, group: Group): boolean {
+  return connection.toldOfGaps || group.namespace.durable !== undefined;
 }

@@ -27,7 +27,9 @@ export class Heartbeat {
     this.#cut = cut;
     this.#slotMs = intervalMs / SLOTS;
     this.#lagSlots = Math.max(1, Math.min(SLOTS - 1, Math.ceil((pongTimeoutMs / intervalMs) * SLOTS)));
-    this.#timer = setInterval(() => this.#turn(), this.#slotMs).unref();
+    // Not in the timer itself: after a stall (a frozen pod, a long collection) timers run before the pongs that have
+    // come meanwhile are read, and everybody would be cut.
+    this.#timer = setInterval(() => setImmediate(() => this.#turn()), this.#slotMs).unref();
   }
 
   /** How many connections the wheel holds: for leak tests. */

@@ -3,10 +3,12 @@
 import { isUtf8 } from 'node:buffer';
 import { type Bus, channelTopic, userTopic } from '../bus/bus.ts';
 import { decodeEnvelope } from '../bus/envelope.ts';
+import type { Report } from '../platform/logs.ts';
 import type { Metrics } from '../platform/metrics.ts';
 import type { Namespace } from './channels.ts';
 import type { Connection } from './connection.ts';
 import type { Fanout, Run } from './fanout.ts';
+import { Follower } from './follower.ts';
 
 /** Messages to users have no namespace; this stands for it in policies and metrics. */
 const DIRECT: Namespace = {
@@ -18,10 +20,19 @@ const DIRECT: Namespace = {
   presenceEvents: false,
   slow: 'disconnect',
   maxMessageBytes: 0,
+  durable: undefined,
 };
 
 /** How long a topic stays subscribed after its last connection left: people reload pages. */
 const LINGER_MS = 5000;
+
+/** So many topics may linger at the most; then the oldest goes at once. Somebody who joins and leaves one channel
+ * after another would fill the memory otherwise. */
+const MAX_LINGERING = 10_000;
+
+/** How often each durable channel's head is compared with what was delivered, so that the loss of a last message is
+ * found in time to be repaired within ten seconds even if one comparison fails. */
+const COMPARE_MS = 3000;
 
 /** A raw payload may be this much larger than a client's frame: {"sender","text"} around it, and escapes in it. */
 const RAW_GROWTH = 2;
@@ -39,6 +50,10 @@ export class Group {
   readonly channel: string | undefined;
   readonly namespace: Namespace;
   readonly connections = new Set<Connection>();
+  /** On their way in: they hear nothing of the topic yet, but it is kept for them. */
+  readonly arriving = new Set<Connection>();
+  /** Where this pod stands in the channel, if it is durable. */
+  follower: Follower | undefined;
   readonly metrics: NamespaceMetrics;
   /** Messages of this turn of the event loop; the fan-out's. */
   readonly runs: Run[] = [];
@@ -76,14 +91,19 @@ export class Hub {
   readonly #empty = new Set<Group>();
   readonly #namespaceMetrics = new Map<string, NamespaceMetrics>();
   readonly #sweeper: NodeJS.Timeout;
+  readonly #comparer: NodeJS.Timeout;
+  readonly #report: Report;
+  #comparing = false;
   #users = 0;
   /** Topics that stay subscribed whether anybody is there or not. */
   readonly #pinned = new Set<string>();
 
-  constructor(bus: Bus, fanout: Fanout, metrics: Metrics) {
+  constructor(bus: Bus, fanout: Fanout, metrics: Metrics, report: Report) {
     this.#bus = bus;
     this.#fanout = fanout;
     this.#metrics = metrics;
+    this.#report = report;
+    this.#comparer = setInterval(() => void this.#compareHeads(), COMPARE_MS).unref();
     this.#sweeper = setInterval(() => this.#sweep(), LINGER_MS / 2).unref();
     metrics.users.read = () => this.#users;
     metrics.channels.read = () => this.#groups.size - this.#empty.size - this.#users;
@@ -114,34 +134,42 @@ export class Hub {
     return group.ready;
   }
 
-  /** Puts a connection into a channel's group. Resolves when the bus delivers to it. */
-  join(connection: Connection, channel: string, namespace: Namespace): Promise<void> | undefined {
+  /** Keeps a channel's group for a connection that is on its way in. It hears nothing before {@link admit}. */
+  arrive(connection: Connection, channel: string, namespace: Namespace): Group {
     const group = this.#channelGroup(channel, namespace);
-    this.#join(connection, group);
-    return group.ready;
+    this.#empty.delete(group);
+    group.arriving.add(connection);
+    connection.groups.add(group);
+    return group;
   }
 
-  /** Takes a connection out of a channel's group. Returns whether it was in it. */
-  leave(connection: Connection, channel: string, namespace: Namespace): boolean {
-    const group = this.#groups.get(topicOf(channel, namespace));
-    if (group === undefined || !connection.groups.has(group)) return false;
-    this.#leave(connection, group);
+  /** Lets a connection that was on its way in hear what comes from now on. Returns false where it has left meanwhile. */
+  admit(connection: Connection, group: Group): boolean {
+    if (!group.arriving.delete(connection)) return false;
+    this.#join(connection, group);
     return true;
   }
 
-  /** Takes a connection out of every group it is in, and returns the channels. */
+  /** Takes a connection out of a channel's group, or stops it on its way in. */
+  leave(connection: Connection, group: Group): void {
+    this.#leave(connection, group);
+  }
+
+  /** Takes a connection out of every group, and returns those of channels that it had entered. */
   remove(connection: Connection): Group[] {
     const groups = [...connection.groups];
+    const entered = groups.filter((group) => group.channel !== undefined && group.connections.has(connection));
     for (const group of groups) {
       this.#leave(connection, group);
       if (group.channel === undefined && group.connections.size === 0) this.#users -= 1;
     }
-    return groups.filter((group) => group.channel !== undefined);
+    return entered;
   }
 
-  /** Whether the connection is in the channel's group. */
-  has(connection: Connection, channel: string, namespace: Namespace): boolean {
-    return this.#groups.get(topicOf(channel, namespace))?.connections.has(connection) ?? false;
+  /** The channel's group, if the connection is in it or on its way in. */
+  groupOf(connection: Connection, channel: string, namespace: Namespace): Group | undefined {
+    const group = this.#groups.get(topicOf(channel, namespace));
+    return group !== undefined && connection.groups.has(group) ? group : undefined;
   }
 
   connectionsOf(user: string): readonly Connection[] {
@@ -157,16 +185,18 @@ export class Hub {
     const group = this.#groups.get(topic);
     if (group === undefined) return;
     group.metrics.busMessages.inc();
-    if (group.connections.size === 0) return;
-    const { namespace } = group;
+    const { namespace, follower } = group;
+    // A durable channel is followed whether anybody hears it or not: those who arrive are brought up to it.
+    if (group.connections.size === 0 && follower === undefined) return;
     if (namespace.raw) {
       if (bytes.length > rawLimitBytes(namespace)) this.#metrics.busDropped.inc({ reason: 'too_large' });
       else if (!isUtf8(bytes)) this.#metrics.busDropped.inc({ reason: 'not_utf8' });
       else this.#fanout.deliver(group, { kind: 'message', foreign: true, payload: bytes.toString() });
       return;
     }
+    if (follower?.take(bytes)) return;
     const envelope = decodeEnvelope(bytes);
-    if (envelope === undefined) {
+    if (envelope === undefined || (follower !== undefined && !envelope.header.presence)) {
       this.#metrics.busDropped.inc({ reason: 'foreign' });
       return;
     }
@@ -182,16 +212,46 @@ export class Hub {
     });
   }
 
-  /** Tells everybody who hears one of the topics that messages may be missing. */
+  /** Messages on these topics may be missing: durable channels are repaired, and of the others everybody who hears
+   * them is told. */
   interrupted(topics: readonly string[]): void {
     for (const topic of topics) {
       const group = this.#groups.get(topic);
-      for (const connection of group?.connections ?? []) if (group) this.#fanout.tellGap(connection, group, 'bus');
+      if (group?.follower !== undefined) void group.follower.repair();
+      else if (group !== undefined) this.#fanout.gap(group, 'bus', undefined);
     }
   }
 
   stop(): void {
     clearInterval(this.#sweeper);
+    clearInterval(this.#comparer);
+    for (const { follower } of this.#groups.values()) follower?.stop();
+  }
+
+  /** Compares every durable channel's head with what was delivered here. */
+  async #compareHeads(): Promise<void> {
+    const followers = [...this.#groups.values()].flatMap(({ follower }) => (follower?.last === undefined ? [] : [follower]));
+    if (this.#comparing || followers.length === 0 || this.#bus.health.state !== 'up') return;
+    this.#comparing = true;
+    try {
+      const heads = await this.#bus.log.heads(followers.map((follower) => follower.channel));
+      for (const [index, follower] of followers.entries()) void follower.check(heads[index]);
+    } catch {
+      // The bus went away meanwhile, and everything is compared again when it is back.
+    } finally {
+      this.#comparing = false;
+    }
+  }
+
+  /** A follower that delivers to the group. */
+  #follow(group: Group, channel: string): Follower {
+    return new Follower({
+      channel,
+      log: this.#bus.log,
+      deliver: (entry) => this.#fanout.deliver(group, entry.message),
+      gap: (reason, position) => this.#fanout.gap(group, reason, position),
+      report: this.#report,
+    });
   }
 
   #channelGroup(channel: string, namespace: Namespace): Group {
@@ -199,7 +259,7 @@ export class Hub {
   }
 
   #group(topic: string, channel: string | undefined, namespace: Namespace): Group {
-    let group = this.#groups.get(topic);
+    const group = this.#groups.get(topic);
     if (group !== undefined) return group;
     let metrics = this.#namespaceMetrics.get(namespace.name);
     if (metrics === undefined) {
@@ -207,13 +267,16 @@ export class Hub {
       this.#namespaceMetrics.set(namespace.name, metrics);
     }
     const made = new Group(topic, channel, namespace, metrics);
-    group = made;
     this.#groups.set(topic, made);
-    made.emptySinceMs = performance.now();
-    this.#empty.add(made);
-    made.ready = this.#bus.subscribe(topic)?.then(() => {
-      made.ready = undefined;
-    });
+    this.#linger(made);
+    if (channel !== undefined && namespace.durable !== undefined) made.follower = this.#follow(made, channel);
+    const subscribed = this.#bus.subscribe(topic);
+    if (subscribed === undefined && made.follower === undefined) return made;
+    made.ready = (subscribed ?? Promise.resolve())
+      .then(() => made.follower?.start())
+      .then(() => {
+        made.ready = undefined;
+      });
     return made;
   }
 
@@ -227,21 +290,36 @@ export class Hub {
   #leave(connection: Connection, group: Group): void {
     this.#fanout.settle(group);
     group.connections.delete(connection);
+    group.arriving.delete(connection);
     connection.groups.delete(group);
-    if (group.connections.size > 0) return;
+    connection.missed?.delete(group);
+    if (group.connections.size + group.arriving.size === 0) this.#linger(group);
+  }
+
+  /** Nobody is in the group. The set keeps the order in which that came about. */
+  #linger(group: Group): void {
+    if (this.#pinned.has(group.topic)) return;
     group.emptySinceMs = performance.now();
     this.#empty.add(group);
+    if (this.#empty.size <= MAX_LINGERING) return;
+    const [oldest] = this.#empty;
+    if (oldest !== undefined) this.#drop(oldest);
   }
 
   /** Lets go of topics that nobody has heard for a while. */
   #sweep(): void {
     const before = performance.now() - LINGER_MS;
     for (const group of this.#empty) {
-      if (group.emptySinceMs > before || this.#pinned.has(group.topic)) continue;
-      this.#empty.delete(group);
-      this.#groups.delete(group.topic);
-      this.#bus.unsubscribe(group.topic);
+      if (group.emptySinceMs > before) break;
+      this.#drop(group);
     }
+  }
+
+  #drop(group: Group): void {
+    this.#empty.delete(group);
+    this.#groups.delete(group.topic);
+    group.follower?.stop();
+    this.#bus.unsubscribe(group.topic);
   }
 }
 

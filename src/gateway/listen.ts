@@ -94,6 +94,8 @@ export class Listener {
       maxHeaderSize: MAX_HEADER_BYTES,
       keepAliveTimeout: 5000,
       noDelay: true,
+      // A client that would rather speak HTTP/2 (h2c) gets its page, as the standard wants.
+      shouldUpgradeCallback: (request) => request.headers.upgrade?.toLowerCase() === 'websocket',
     });
     this.#server.on('request', (request, response) => {
       request.resume();
@@ -119,6 +121,8 @@ export class Listener {
       this.#server.once('error', reject);
       this.#server.listen({ port, ...(host !== undefined && { host }), backlog: ACCEPT_QUEUE }, resolve);
     });
+    // A connection that could not be accepted must not end those that were.
+    this.#server.removeAllListeners('error').on('error', (error) => this.#options.report('listen.accept', error));
     const address = this.#server.address();
     return typeof address === 'object' && address !== null ? address.port : port;
   }
@@ -135,7 +139,7 @@ export class Listener {
   }
 
   #page(request: IncomingMessage): { status: number; headers: Record<string, string>; body: string | Buffer } {
-    const path = new URL(request.url ?? '/', 'http://gateway').pathname;
+    const { path } = splitTarget(request.url ?? '');
     const page = request.method === 'GET' ? this.#options.demo?.page(path) : undefined;
     if (page !== undefined) return { status: 200, ...page };
     const isWebSocket = path === '/ws' || path.startsWith('/ws/');
@@ -168,7 +172,7 @@ export class Listener {
     if (allowedOrigins.length > 0 && origin !== undefined && !allowedOrigins.includes(origin)) {
       throw new Refusal(403, 'origin', 'This origin may not connect.');
     }
-    if (this.#refusing) throw new Refusal(503, 'draining', 'This gateway is stopping.', retryAfterSeconds());
+    if (this.#refusing) throw this.#draining();
     if (sessions.size + this.#upgrading > maxConnections) {
       throw new Refusal(503, 'capacity', 'This gateway is full.', retryAfterSeconds());
     }
@@ -188,30 +192,40 @@ export class Listener {
     } catch (error) {
       if (!(error instanceof TokenRefused)) throw error;
       this.#options.metrics.refusals.inc({ reason: error.retryable ? 'keys_unavailable' : 'token' });
-      if (error.retryable) this.#options.report('listen.authenticate', error);
       return this.#closeAtOnce(request, socket, head, error.retryable ? closes.overload : closes.refused, error.message);
     }
+    // The drain may have begun while the token was checked, and would not know this connection.
+    if (this.#refusing) throw this.#draining();
     this.#upgrader.handleUpgrade(request, socket, head, (ws) => {
       const protocol = ws.protocol === V1_SUBPROTOCOL ? 'v1' : 'plain';
-      const compressed = ws.extensions.includes('permessage-deflate');
-      sessions.open(ws as ConnectionSocket, socket, { identity, protocol, compressed, heartbeat, address });
+      // All share one compression with the full window; who asked for a smaller one gets frames uncompressed.
+      const compressed = ws.extensions.includes('permessage-deflate') && !asksForSmallWindow(request);
+      sessions.open(ws as ConnectionSocket, socket, { identity, protocol, compressed, heartbeat, lastEventId: query.get('lastEventId') ?? undefined, address });
     });
   }
 
-  /** A refused token: upgrade, then close with a reason, because browsers cannot read an HTTP status. */
+  #draining(): Refusal {
+    return new Refusal(503, 'draining', 'This gateway is stopping.', retryAfterSeconds());
+  }
+
+  /** A refused token: upgrade, then close with a reason, because browsers cannot read an HTTP status. It counts as
+   * one that is upgrading until it is gone, or those who do not answer the close would pass the cap. */
   #closeAtOnce(request: IncomingMessage, socket: Duplex, head: Buffer, close: Close, reason: string): void {
     this.#upgrader.handleUpgrade(request, socket, head, (ws) => {
+      this.#upgrading += 1;
+      ws.once('close', () => {
+        this.#upgrading -= 1;
+      });
       ws.on('error', ignore);
-      ws.close(close.code, reason.slice(0, 120));
+      (ws as ConnectionSocket).closeWith(close.code, reason);
     });
   }
 }
 
 /** `/ws` or `/ws/{user}`, and the query. @throws {Refusal} 404 or 400. */
 function readPath(url: string): { user: string | undefined; query: URLSearchParams } {
-  const queryAt = url.indexOf('?');
-  const path = queryAt === -1 ? url : url.slice(0, queryAt);
-  const query = new URLSearchParams(queryAt === -1 ? '' : url.slice(queryAt));
+  const { path, search } = splitTarget(url);
+  const query = new URLSearchParams(search);
   if (path === '/ws' || path === '/ws/') return { user: undefined, query };
   if (!path.startsWith('/ws/')) throw new Refusal(404, 'path', 'Not found. Connect a WebSocket to /ws.');
   let user: string;
@@ -222,6 +236,18 @@ function readPath(url: string): { user: string | undefined; query: URLSearchPara
   }
   if (!isName(user)) throw new Refusal(400, 'user', 'A user is 1 to 128 of A-Z a-z 0-9 . _ ~ @ : / -');
   return { user, query };
+}
+
+/** Path and query of a request target as it is, which may be an absolute URL (RFC 9112 3.2.2). Total: the URL
+ * parser would throw at `//`, and normalise what nobody should send. */
+function splitTarget(target: string): { path: string; search: string } {
+  const local = target.replace(/^https?:\/\/[^/?#]*/i, '');
+  const queryAt = local.indexOf('?');
+  return queryAt === -1 ? { path: local, search: '' } : { path: local.slice(0, queryAt), search: local.slice(queryAt) };
+}
+
+function asksForSmallWindow(request: IncomingMessage): boolean {
+  return (request.headers['sec-websocket-extensions'] ?? '').includes('server_max_window_bits');
 }
 
 /** The client's address. Each trusted proxy has added the address it saw to the right of X-Forwarded-For, so the

@@ -5,6 +5,7 @@ import { encodeEnvelope, type Header } from '../bus/envelope.ts';
 import { newId } from '../platform/ids.ts';
 import type { Metrics } from '../platform/metrics.ts';
 import { TidegateError } from '../protocol/errors.ts';
+import { formatPosition } from '../protocol/positions.ts';
 import type { Namespace } from './channels.ts';
 import { rawLimitBytes, topicOf } from './hub.ts';
 
@@ -18,7 +19,25 @@ export interface Publication {
   readonly sender?: string;
   /** Id of the connection that must not get it. */
   readonly skip?: string | undefined;
+  /** Makes a retry safe. */
+  readonly key?: string | undefined;
 }
+
+/** What became of a publication: its id (none on raw channels), and on durable channels where it stands. */
+export interface Published {
+  readonly id?: string;
+  readonly position?: string;
+  /** It is a repeat: this is what became of the first with the key. */
+  readonly repeated?: true;
+  /** Whether as many replicas as the namespace asks for have it. */
+  readonly replicated?: boolean;
+}
+
+/** How long a key is remembered: a caller's for a day on durable channels, and on others as long as somebody may
+ * still retry; one that the gateway makes for its own retries, a minute. */
+const DURABLE_KEY_TTL_MS = 86_400_000;
+const KEY_TTL_MS = 120_000;
+const OWN_KEY_TTL_MS = 60_000;
 
 /** Puts messages on the bus. */
 export class Publisher {
@@ -32,22 +51,55 @@ export class Publisher {
     this.#maxMessageBytes = maxMessageBytes;
   }
 
-  /** Publishes to a channel and returns the message's id, or undefined on a raw channel, where there is none.
-   * @throws {TidegateError} `too_large`, `raw_channel`, `bus_unavailable`, `overloaded`. */
-  async publish({ channel, namespace, payload, sender, skip }: Publication): Promise<string | undefined> {
-    if (namespace.raw) {
-      if (skip !== undefined) throw new TidegateError('raw_channel', 'A raw channel cannot leave its sender out.');
-      const bytes = Buffer.from(rawText(payload));
-      if (bytes.length > rawLimitBytes(namespace)) throw new TidegateError('too_large');
-      this.#metrics.messagesIn.inc({ namespace: namespace.name });
-      await this.#bus.publish(topicOf(channel, namespace), bytes);
-      return undefined;
-    }
-    return this.#publishEnvelope(topicOf(channel, namespace), namespace.name, namespace.maxMessageBytes, {
+  /** Publishes to a channel.
+   * @throws {TidegateError} `too_large`, `raw_channel`, `key_reused`, `bus_unavailable`, `overloaded`. */
+  async publish(publication: Publication): Promise<Published> {
+    const { channel, namespace, payload, sender, skip, key } = publication;
+    if (namespace.raw) return this.#publishRaw(publication);
+    if (namespace.durable !== undefined || key !== undefined) return this.#append(publication);
+    const id = await this.#publishEnvelope(topicOf(channel, namespace), namespace.name, namespace.maxMessageBytes, {
       payload,
       ...(sender !== undefined && { sender }),
       ...(skip !== undefined && { skip }),
     });
+    return { id };
+  }
+
+  async #publishRaw({ channel, namespace, payload, skip }: Publication): Promise<Published> {
+    if (skip !== undefined) throw new TidegateError('raw_channel', 'A raw channel cannot leave its sender out.');
+    const bytes = Buffer.from(rawText(payload));
+    if (bytes.length > rawLimitBytes(namespace)) throw new TidegateError('too_large');
+    this.#metrics.messagesIn.inc({ namespace: namespace.name });
+    await this.#bus.publish(topicOf(channel, namespace), bytes);
+    return {};
+  }
+
+  /** What is kept, or must not be published twice, goes through the log. */
+  async #append({ channel, namespace, payload, sender, skip, key }: Publication): Promise<Published> {
+    if (Buffer.byteLength(payload) > namespace.maxMessageBytes) throw new TidegateError('too_large');
+    this.#metrics.messagesIn.inc({ namespace: namespace.name });
+    const { durable } = namespace;
+    const newest = newId();
+    const { id, position, repeated, replicated } = await this.#bus.log.append({
+      channel,
+      topic: topicOf(channel, namespace),
+      id: newest,
+      sender,
+      timeMs: Date.now(),
+      skip,
+      payload,
+      // Every publish has a key, so that one whose answer was lost can be sent again and lands once.
+      key: key ?? newest,
+      keyTtlMs: key === undefined ? OWN_KEY_TTL_MS : durable === undefined ? KEY_TTL_MS : DURABLE_KEY_TTL_MS,
+      retention: durable,
+      replicas: durable?.replicas,
+    });
+    return {
+      id,
+      ...(position !== undefined && { position: formatPosition(position) }),
+      ...(repeated && { repeated }),
+      ...(replicated !== undefined && { replicated }),
+    };
   }
 
   /** Sends to every connection of a user, on whatever pod, and returns the message's id.

@@ -7,11 +7,13 @@ import type { Metrics } from '../platform/metrics.ts';
 import { type Close, closeCodeLabel, closes } from '../protocol/close.ts';
 import { decodeCommand } from '../protocol/commands.ts';
 import { TidegateError } from '../protocol/errors.ts';
+import { parsePlainId, tagOf } from '../protocol/positions.ts';
 import { encodePlain, PLAIN_PONG, plainHeartbeat } from '../protocol/plain.ts';
 import type { Identity } from './authenticate.ts';
 import type { Bans } from './bans.ts';
+import type { Place } from './chain.ts';
 import type { Channels } from './channels.ts';
-import type { Commands } from './commands.ts';
+import { type Commands, settlesWithin } from './commands.ts';
 import { Connection, ConnectionSocket, type Protocol } from './connection.ts';
 import type { Expiries } from './expiries.ts';
 import type { Fanout } from './fanout.ts';
@@ -28,8 +30,18 @@ const MAX_OVER_RATE = 20;
 /** Bursts are allowed up to this many seconds' worth of the rate. */
 const BURST_SECONDS = 2;
 
-/** The reason in a close frame has room for this many bytes (RFC 6455 5.5). */
-const MAX_REASON_BYTES = 123;
+/** How long a v1 client waits for its welcome while the bus does not take the subscription to its own messages. */
+const MAX_WELCOME_WAIT_MS = 3000;
+
+/** What the library closes with after a protocol error, by the error's code. */
+const PROTOCOL_ERROR = 1002;
+const CODE_AFTER_ERROR: Readonly<Record<string, number>> = {
+  WS_ERR_UNSUPPORTED_MESSAGE_LENGTH: closes.tooLarge.code,
+  WS_ERR_UNSUPPORTED_DATA_PAYLOAD_LENGTH: closes.tooLarge.code,
+  WS_ERR_INVALID_UTF8: 1007,
+  Z_DATA_ERROR: 1007,
+  WS_ERR_TOO_MANY_BUFFERED_PARTS: 1008,
+};
 
 export interface SessionLimits {
   readonly messageRate: number;
@@ -65,6 +77,8 @@ export interface Opening {
   readonly compressed: boolean;
   /** A plain client that asked for heartbeats, and so knows frames that are no messages. */
   readonly heartbeat: boolean;
+  /** The last `id` a plain client has had of a durable channel. */
+  readonly lastEventId: string | undefined;
   readonly address: string;
 }
 
@@ -74,6 +88,8 @@ export class Sessions {
   readonly #connections = new Set<Connection>();
   readonly #onMessage = ofSocket((connection, data: RawData, isBinary: boolean) => this.#message(connection, data, isBinary));
   readonly #onPing = ofSocket((connection, data: Buffer) => this.#ping(connection, data));
+  readonly #onPong = ofSocket((connection, data: Buffer) => this.#pong(connection, data));
+  readonly #onError = ofSocket((connection, error: NodeJS.ErrnoException) => this.#failed(connection, error));
   readonly #onClose = ofSocket((connection, code: number) => this.#ended(connection, code));
 
   constructor(options: SessionsOptions) {
@@ -91,50 +107,68 @@ export class Sessions {
 
   /** Begins a session on a socket whose upgrade is done. */
   open(ws: ConnectionSocket, socket: Duplex, opening: Opening): void {
-    const { bans, hub, limits, metrics, heartbeat, expiries } = this.#options;
+    const { bans, hub, limits, metrics, expiries } = this.#options;
     const { user } = opening.identity;
     const { protocol } = opening;
     const connection = new Connection({ ws, socket, ...opening, toldOfGaps: protocol === 'v1' || opening.heartbeat });
     ws.connection = connection;
     ws.on('message', this.#onMessage);
     ws.on('ping', this.#onPing);
-    ws.on('pong', onPong);
+    ws.on('pong', this.#onPong);
     ws.on('close', this.#onClose);
-    ws.on('error', onError);
+    ws.on('error', this.#onError);
     this.#connections.add(connection);
     metrics.opens.inc({ protocol });
     if (bans.isBanned(user)) return this.close(connection, closes.revoked);
     if (limits.maxConnectionsPerUser > 0 && hub.countOf(user) >= limits.maxConnectionsPerUser) {
       return this.close(connection, closes.userLimit);
     }
-    heartbeat.add(connection);
     expiries.add(connection);
     const hears = hub.addUser(connection);
-    if (protocol === 'plain') this.#enterPlain(connection);
+    if (protocol === 'plain') this.#enterPlain(connection, opening.lastEventId);
     else if (hears === undefined) this.#welcome(connection);
-    else hears.then(() => this.#welcome(connection));
+    else void this.#welcomeWhen(connection, hears);
     const { id, address } = connection;
     this.#options.log.info({ connection: id, user, protocol, address }, 'connection open');
   }
 
   /** Closes with a handshake, after everything that waits for the connection; it gets nothing more. */
   close(connection: Connection, close: Close, reason = close.reason): void {
-    if (connection.closedBy !== undefined) return;
+    if (connection.closedWith !== undefined) return;
     this.#options.fanout.flushOne(connection);
-    connection.closedBy = close;
-    this.#forget(connection);
-    connection.ws.close(close.code, Buffer.from(reason).subarray(0, MAX_REASON_BYTES).toString().replace(/\uFFFD$/, ''));
+    // What waited may have been so much that the connection was closed over it.
+    if (connection.closedWith !== undefined) return;
+    connection.closedWith = close.code;
+    this.#leaveAll(connection);
+    connection.ws.closeWith(close.code, reason);
   }
 
   /** Ends the connection at once, without a handshake: for peers that would not answer it. */
   cut(connection: Connection, close: Close): void {
-    connection.closedBy ??= close;
+    connection.closedWith ??= close.code;
+    this.#leaveAll(connection);
     connection.ws.terminate();
   }
 
+  /** A welcome says that the client hears what is sent to it, and is the first that it gets: commands that are here
+   * before it wait. If the bus takes too long it comes all the same, and a gap tells when messages to it begin. */
+  async #welcomeWhen(connection: Connection, hears: Promise<void>): Promise<void> {
+    connection.ws.pause();
+    const heard = await settlesWithin(hears, MAX_WELCOME_WAIT_MS);
+    this.#welcome(connection);
+    connection.ws.resume();
+    if (heard) return;
+    await hears;
+    for (const group of connection.groups) {
+      if (group.channel === undefined) this.#options.fanout.tellGap(connection, group, 'bus');
+    }
+  }
+
   #welcome(connection: Connection): void {
+    if (!connection.isOpen) return;
     const { id, user, expiresAtMs } = connection;
-    const { limits, fanout } = this.#options;
+    const { limits, fanout, heartbeat } = this.#options;
+    heartbeat.add(connection);
     fanout.send(connection, {
       type: 'welcome',
       connection: id,
@@ -146,9 +180,10 @@ export class Sessions {
   }
 
   /** A plain client has its channel from the start. Where its token does not allow it, it gets messages of its own only. */
-  #enterPlain(connection: Connection): void {
-    const { commands, plainChannel } = this.#options;
-    commands.enter(connection, plainChannel).catch((error: unknown) => {
+  #enterPlain(connection: Connection, lastEventId: string | undefined): void {
+    const { commands, heartbeat, plainChannel } = this.#options;
+    heartbeat.add(connection);
+    commands.enterPlain(connection, plainChannel, placeFrom(lastEventId)).catch((error: unknown) => {
       if (!(error instanceof TidegateError) || error.code !== 'forbidden') commands.answerError(connection, undefined, error);
     });
   }
@@ -229,24 +264,38 @@ export class Sessions {
     if (connection.backlogBytes < this.#options.limits.maxBacklogBytes) connection.ws.pong(data);
   }
 
+  /** A pong that no ping asked for counts like a ping, or a client could keep the process busy with them. */
+  #pong(connection: Connection, data: Buffer): void {
+    const isAnswer = !connection.heard;
+    connection.heard = true;
+    if (!isAnswer) this.#overRateForMs(connection, data.length);
+  }
+
+  /** The library has found something that is no WebSocket frame, and closes the connection by itself. */
+  #failed(connection: Connection, { code = '' }: NodeJS.ErrnoException): void {
+    connection.closedWith ??= CODE_AFTER_ERROR[code] ?? PROTOCOL_ERROR;
+    this.#leaveAll(connection);
+  }
+
   #ended(connection: Connection, code: number): void {
-    this.#forget(connection);
+    this.#leaveAll(connection);
+    this.#options.fanout.forget(connection);
     if (!this.#connections.delete(connection)) return;
     const { metrics, log } = this.#options;
-    const closeCode = connection.closedBy?.code ?? code;
+    const closeCode = connection.closedWith ?? code;
     metrics.closes.inc({ code: closeCodeLabel(closeCode) });
     const { id, user, openedAtMs, messagesIn, messagesOut } = connection;
     const durationMs = Date.now() - openedAtMs;
     log.info({ connection: id, user, code: closeCode, durationMs, messagesIn, messagesOut }, 'connection closed');
   }
 
-  /** Takes the connection out of everything but the count of those that have not ended. */
-  #forget(connection: Connection): void {
-    const { hub, presence, fanout, heartbeat, expiries } = this.#options;
+  /** Takes the connection out of everything but the count of those that have not ended, and of the backlogs: its
+   * own stays in memory until it has ended. */
+  #leaveAll(connection: Connection): void {
+    const { hub, presence, heartbeat, expiries } = this.#options;
     for (const { channel, namespace } of hub.remove(connection)) {
       if (channel !== undefined && namespace.presence) presence.leave(channel, connection.user);
     }
-    fanout.forget(connection);
     heartbeat.remove(connection);
     expiries.remove(connection);
   }
@@ -259,9 +308,10 @@ function ofSocket<A extends unknown[]>(handle: (connection: Connection, ...args:
   };
 }
 
-const onPong = ofSocket((connection) => {
-  connection.heard = true;
-});
-
-/** The library closes the connection by itself after a protocol error, with the right code; the close is logged. */
-function onError(): void {}
+/** Where a plain client says it is. What is no id of ours is on no branch. */
+function placeFrom(lastEventId: string | undefined): Place | undefined {
+  if (lastEventId === undefined) return undefined;
+  const id = parsePlainId(lastEventId);
+  if (id === undefined) return { offset: Number.MAX_SAFE_INTEGER, matches: () => false };
+  return { offset: id.offset, matches: (other) => tagOf(other) === id.tag };
+}

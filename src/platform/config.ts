@@ -43,19 +43,36 @@ const text: Kind<string> = { allowed: 'a text', parse: (value) => value };
 
 const path: Kind<string> = { allowed: 'the path of a file', parse: (value) => value };
 
-const list: Kind<string[]> = {
-  allowed: 'a list, separated by commas',
-  parse: (value) =>
-    value
+/** One item or more: a list of nothing, as from `,`, would pass for a setting that is not set. */
+const list = (allowed: string, isAllowed: (item: string) => boolean): Kind<string[]> => ({
+  allowed: `${allowed}, separated by commas`,
+  parse(value) {
+    const items = value
       .split(',')
       .map((item) => item.trim())
-      .filter((item) => item !== ''),
+      .filter((item) => item !== '');
+    return items.length > 0 && items.every(isAllowed) ? items : undefined;
+  },
+});
+
+const webUrl: Kind<string> = {
+  allowed: 'a URL that begins with `https://` or `http://`',
+  parse: (value) => (/^https?:\/\//.test(value) && URL.canParse(value) ? value : undefined),
 };
 
-const url = (...schemes: string[]): Kind<string> => ({
-  allowed: `a URL that begins with ${schemes.map((scheme) => `\`${scheme}://\``).join(' or ')}`,
-  parse: (value) => (schemes.some((scheme) => value.startsWith(`${scheme}://`)) ? value : undefined),
-});
+/** Only roughly: it may list several hosts, and whoever connects reads it closely. */
+const redisUrl: Kind<string> = {
+  allowed: 'a URL that begins with `redis://` or `rediss://`',
+  parse: (value) => (/^rediss?:\/\//.test(value) ? value : undefined),
+};
+
+/** As browsers send them, or they would never match: in lower case, with neither path nor default port. */
+function isOrigin(item: string): boolean {
+  if (!URL.canParse(item)) return false;
+  const { origin, protocol, host } = new URL(item);
+  // Of schemes that it does not know, as browser extensions have, the parser gives no origin.
+  return item === (origin === 'null' ? `${protocol}//${host}` : origin);
+}
 
 const name: Kind<string> = {
   allowed: '1 to 128 of the characters A-Z a-z 0-9 . _ ~ @ : / -, not beginning with `tg:`',
@@ -72,7 +89,17 @@ const operations = 'Operations';
 
 const MIB = 1_048_576;
 
+/** Signatures by a shared secret. */
+export const secretAlgorithms: readonly string[] = ['HS256', 'HS384', 'HS512'];
+
+/** Signatures by a key whose public half is in a key set. */
+export const keySetAlgorithms: readonly string[] =
+  'RS256 RS384 RS512 PS256 PS384 PS512 ES256 ES384 ES512 EdDSA'.split(' ');
+
+const jwtAlgorithms = [...secretAlgorithms, ...keySetAlgorithms];
+
 /** Every setting. The name is the environment variable; `NAME_FILE` may name a file that holds the value instead. */
+// biome-ignore format: a table is read a row at a time
 export const settings = {
   PORT: { group: listeners, kind: integer(0, 65_535), default: 8080, help: 'Public listener: WebSocket, and the demo page where it is on. 0 picks a free port.' },
   API_PORT: { group: listeners, kind: integer(0, 65_535), default: 8081, help: 'HTTP API listener, for application backends. Stays closed without `API_KEYS_FILE`.' },
@@ -82,13 +109,13 @@ export const settings = {
 
   AUTH: { group: tokens, kind: choice('jwt', 'anonymous'), help: 'Who may connect. `anonymous` lets everybody in, under any name they choose. Unset, it is `jwt` where a key is given; with neither, the gateway refuses to start.' },
   JWT_SECRET: { group: tokens, kind: text, secret: true, help: 'Shared secret that signs tokens (HS256, HS384, HS512). 32 bytes or more.' },
-  JWKS_URL: { group: tokens, kind: url('https', 'http'), help: 'URL of the JSON Web Key Set whose keys sign tokens. Fetched when first needed, kept for ten minutes, fetched again for an unknown key at most every 30 seconds.' },
-  JWT_ALGORITHMS: { group: tokens, kind: list, defaultText: 'HS256 with a secret; RS256, ES256, EdDSA with a key set', help: 'Signature algorithms that are accepted. `none` never is.' },
+  JWKS_URL: { group: tokens, kind: webUrl, help: 'URL of the JSON Web Key Set whose keys sign tokens. Fetched when first needed and again every ten minutes; for unknown keys a few times at once, then every 10 seconds at most. While it cannot be fetched, the keys of the last time go on working.' },
+  JWT_ALGORITHMS: { group: tokens, kind: list(`any of ${jwtAlgorithms.join(' ')}`, (item) => jwtAlgorithms.includes(item)), defaultText: 'HS256 with a secret; all but HS… with a key set', help: 'Signature algorithms that are accepted. `none` never is.' },
   JWT_AUDIENCE: { group: tokens, kind: text, help: 'What a token’s `aud` must contain. Unset: not checked.' },
   JWT_ISSUER: { group: tokens, kind: text, help: 'What a token’s `iss` must be. Unset: not checked.' },
   JWT_COOKIE: { group: tokens, kind: text, default: 'tidegate_token', help: 'Cookie a token may come in. Only read where `ALLOWED_ORIGINS` lists who may send it.' },
 
-  ALLOWED_ORIGINS: { group: connections, kind: list, default: [], defaultText: 'every origin', help: 'Origins of the pages that may connect, such as `https://app.example.com`. Others get 403. Clients that send no Origin are not browsers and pass.' },
+  ALLOWED_ORIGINS: { group: connections, kind: list('origins', isOrigin), default: [], defaultText: 'every origin', help: 'Origins of the pages that may connect, such as `https://app.example.com`. Others get 403. Clients that send no Origin are not browsers and pass.' },
   TRUSTED_PROXIES: { group: connections, kind: integer(0, 16), default: 0, help: 'How many proxies in front add to X-Forwarded-For. Too low and limits by address hit the load balancer; too high and clients can forge their address.' },
   MAX_CONNECTIONS: { group: connections, kind: integer(1, 1_000_000), default: 20_000, help: 'Connections this pod holds at the most. One more gets 503 with Retry-After before the upgrade.' },
   MAX_CONNECTIONS_PER_USER: { group: connections, kind: integer(0, 1_000_000), default: 100, help: 'Connections one user may have on this pod; one more is closed with 4406. 0: no limit.' },
@@ -111,7 +138,7 @@ export const settings = {
   MAX_BACKLOG_BYTES: { group: messages, kind: integer(65_536, 1024 * MIB), default: MIB, help: 'What may wait for one connection that reads slowly before its namespace’s `slow` policy acts.' },
   MAX_TOTAL_BACKLOG_BYTES: { group: messages, kind: integer(MIB, 64 * 1024 * MIB), default: 128 * MIB, help: 'What may wait for all slow connections together before the slowest are cut.' },
 
-  REDIS_URL: { group: bus, kind: url('redis', 'rediss'), secret: true, help: 'Redis that carries messages between pods: `redis://user:password@host:6379`, `rediss://` for TLS; several hosts, separated by commas, for Sentinel and Cluster. Unset: the memory bus, for one pod alone.' },
+  REDIS_URL: { group: bus, kind: redisUrl, secret: true, help: 'Redis that carries messages between pods: `redis://user:password@host:6379`, `rediss://` for TLS; several hosts, separated by commas, for Sentinel and Cluster. Unset: the memory bus, for one pod alone.' },
   REDIS_MODE: { group: bus, kind: choice('standalone', 'sentinel', 'cluster'), default: 'standalone', help: 'What `REDIS_URL` leads to: one server, the Sentinels of one, or the nodes of a Cluster (7.0 or later, for sharded Pub/Sub).' },
   REDIS_SENTINEL_NAME: { group: bus, kind: text, default: 'mymaster', help: 'The name that Sentinel knows the master by.' },
   REDIS_USERNAME: { group: bus, kind: text, help: 'ACL user, where the URL has none.' },
@@ -151,9 +178,12 @@ export class ConfigError extends Error {
  * @throws {ConfigError} with every fault at once. */
 export function readConfig(env: Readonly<Record<string, string | undefined>>): Config {
   const faults: string[] = [];
+  const faulty = new Set<string>();
   const values: Record<string, unknown> = {};
   for (const [key, setting] of Object.entries(settings) as [string, Setting][]) {
+    const before = faults.length;
     const given = readText(env, key, faults);
+    if (faults.length > before) faulty.add(key);
     if (given === undefined) {
       values[key] = setting.default;
       continue;
@@ -162,11 +192,12 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
     if (value === undefined) {
       const shown = setting.secret ? '' : `, not ${JSON.stringify(given.slice(0, 80))}`;
       faults.push(`${key} must be ${setting.kind.allowed}${shown}`);
+      faulty.add(key);
     }
     values[key] = value;
   }
   const config = values as Config;
-  faults.push(...contradictions(config));
+  faults.push(...contradictions(config, faulty));
   if (faults.length > 0) throw new ConfigError(faults);
   return config;
 }
@@ -193,15 +224,19 @@ function readText(
   }
 }
 
-/** What no single row can see. */
-function contradictions(config: Config): string[] {
+/** What no single row can see. Nothing is said about settings that are faulty themselves. */
+function contradictions(config: Config, faulty: ReadonlySet<string>): string[] {
   const faults: string[] = [];
-  const hasKey = config.JWT_SECRET !== undefined || config.JWKS_URL !== undefined;
+  const hasKey = (['JWT_SECRET', 'JWKS_URL'] as const).some(
+    (key) => config[key] !== undefined || faulty.has(key),
+  );
   if (config.AUTH === 'jwt' && !hasKey) {
     faults.push('AUTH is jwt, which needs a key: set JWT_SECRET, JWT_SECRET_FILE or JWKS_URL');
   }
-  if (config.AUTH === undefined && !hasKey) {
-    faults.push('AUTH is not set and there is no key: set JWT_SECRET, JWT_SECRET_FILE or JWKS_URL, or AUTH=anonymous to let everybody in');
+  if (config.AUTH === undefined && !faulty.has('AUTH') && !hasKey) {
+    faults.push(
+      'AUTH is not set and there is no key: set JWT_SECRET, JWT_SECRET_FILE or JWKS_URL, or AUTH=anonymous to let everybody in',
+    );
   }
   if (config.PONG_TIMEOUT_SECONDS !== undefined && config.PING_INTERVAL_SECONDS !== undefined) {
     const explicit = config.PONG_TIMEOUT_SECONDS !== settings.PONG_TIMEOUT_SECONDS.default;
@@ -212,19 +247,38 @@ function contradictions(config: Config): string[] {
   if (config.CHANNELS !== undefined && config.CHANNELS_FILE !== undefined) {
     faults.push('CHANNELS and CHANNELS_FILE are both set: unset one');
   }
+  const ports = new Map<number, string>();
+  for (const key of ['PORT', 'API_PORT', 'ADMIN_PORT'] as const) {
+    const port = config[key];
+    const isOpened = key !== 'API_PORT' || config.API_KEYS_FILE !== undefined;
+    if (!isOpened || port === 0 || faulty.has(key)) continue;
+    const other = ports.get(port);
+    if (other !== undefined)
+      faults.push(`${other} and ${key} are both ${port}: each listener needs a port of its own`);
+    ports.set(port, key);
+  }
   return faults;
 }
 
 /** The table as `--help` prints it. */
 export function helpText(): string {
-  const lines = ['Usage: gateway [--help | --check]', '', 'Everything is set by the environment; NAME_FILE may name a file that holds the value of NAME.', ''];
+  const lines = [
+    'Usage: gateway [--help | --check]',
+    '',
+    'Everything is set by the environment; NAME_FILE may name a file that holds the value of NAME.',
+    '',
+  ];
   let group = '';
   for (const [key, setting] of Object.entries(settings) as [string, Setting][]) {
     if (setting.group !== group) {
       group = setting.group;
       lines.push(`${group}:`);
     }
-    lines.push(`  ${key}  (default: ${defaultText(setting)})`, `      ${setting.help}`, `      Allowed: ${setting.kind.allowed}.`);
+    lines.push(
+      `  ${key}  (default: ${defaultText(setting)})`,
+      `      ${setting.help}`,
+      `      Allowed: ${setting.kind.allowed}.`,
+    );
   }
   return `${lines.join('\n')}\n`;
 }

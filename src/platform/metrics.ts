@@ -3,7 +3,9 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from '@prometheus-io/client';
 
 /** Seconds, from a quarter of a millisecond to ten seconds: a delivery is usually one or two milliseconds. */
-const LATENCY_BUCKETS = [0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10];
+const LATENCY_BUCKETS = [
+  0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10,
+];
 
 /** A gauge whose value is asked for at each scrape instead of being kept up to date. */
 export interface Reading {
@@ -42,26 +44,52 @@ export function createMetrics(version: string) {
     users: reading('users', 'Users with at least one connection on this pod.'),
     channels: reading('channels', 'Channels with at least one subscriber on this pod.'),
     opens: counter('opens_total', 'Connections opened.', ['protocol']),
-    closes: counter('closes_total', 'Connections closed, by close code; 1006 is a connection that was cut.', ['code']),
+    closes: counter('closes_total', 'Connections closed, by close code; 1006 is a connection that was cut.', [
+      'code',
+    ]),
     refusals: counter('refusals_total', 'Upgrades refused, by reason.', ['reason']),
-    messagesIn: counter('messages_in_total', 'Messages taken from clients and the HTTP API for publishing.', ['namespace']),
+    messagesIn: counter('messages_in_total', 'Messages taken from clients and the HTTP API for publishing.', [
+      'namespace',
+    ]),
     bytesIn: counter('bytes_in_total', 'Bytes of text frames received from clients.'),
     errors: counter('errors_total', 'Errors told to clients and API callers, by code.', ['code']),
     busMessages: counter('bus_messages_total', 'Messages received from the bus.', ['namespace']),
-    busDropped: counter('bus_dropped_total', 'Messages from the bus that were dropped because they were not usable.', ['reason']),
+    busDropped: counter(
+      'bus_dropped_total',
+      'Messages from the bus that were dropped because they were not usable.',
+      ['reason'],
+    ),
     deliveries: counter('deliveries_total', 'Messages written to connections.', ['namespace']),
-    dropped: counter('dropped_total', 'Deliveries not made because the connection reads too slowly; each is told by a gap.', ['namespace']),
+    dropped: counter(
+      'dropped_total',
+      'Deliveries not made because the connection reads too slowly; each is told by a gap.',
+      ['namespace'],
+    ),
     gaps: counter('gaps_total', 'Gaps told to connections, by reason.', ['reason']),
-    deliveryLatency: histogram('delivery_latency_seconds', 'From publish to the last socket write on this pod, a value for each message.', ['namespace']),
-    slowConsumers: counter('slow_consumers_total', 'Connections whose backlog reached its bound, by what was done.', ['action']),
+    deliveryLatency: histogram(
+      'delivery_latency_seconds',
+      'From publish to the last socket write on this pod, a value for each message.',
+      ['namespace'],
+    ),
+    slowConsumers: counter(
+      'slow_consumers_total',
+      'Connections whose backlog reached its bound, by what was done.',
+      ['action'],
+    ),
     congested: reading('congested_connections', 'Connections that have a backlog now.'),
     backlogBytes: reading('backlog_bytes', 'Bytes that wait for connections that read slowly.'),
     busUp: reading('bus_up', 'Whether messages cross the bus: 1 or 0.'),
     busReconnects: counter('bus_reconnects_total', 'Subscriptions made anew after the bus was lost.'),
-    busProbe: histogram('bus_probe_seconds', 'Time a probe message takes through the bus and back to this pod.'),
+    busProbe: histogram(
+      'bus_probe_seconds',
+      'Time a probe message takes through the bus and back to this pod.',
+    ),
     busSubscriptions: reading('bus_subscriptions', 'Topics this pod is subscribed to on the bus.'),
     presenceMembers: reading('presence_members', 'Pairs of channel and user that this pod keeps present.'),
-    drainRemaining: reading('drain_remaining_connections', 'Connections left to close while this pod drains.'),
+    drainRemaining: reading(
+      'drain_remaining_connections',
+      'Connections left to close while this pod drains.',
+    ),
     buildInfo: gauge('build_info', 'Always 1; the labels say what is running.', ['version', 'node']),
   };
   metrics.buildInfo.set({ version, node: process.version }, 1);

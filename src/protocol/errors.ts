@@ -25,6 +25,7 @@ export const errorKinds = {
   },
   not_subscribed: { retryable: false, status: 400, help: 'The connection is not subscribed to this channel.' },
   no_presence: { retryable: false, status: 400, help: 'The namespace of this channel keeps no presence.' },
+  not_durable: { retryable: false, status: 400, help: 'The namespace of this channel keeps no messages.' },
   raw_channel: { retryable: false, status: 400, help: 'A raw channel cannot do this: it carries nothing but the payload.' },
   token_refused: { retryable: false, status: 401, help: 'The new token is not valid, or is for another user.' },
   unauthorized: { retryable: false, status: 401, help: 'The API key is missing or wrong.' },

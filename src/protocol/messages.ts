@@ -22,6 +22,15 @@ export interface Ok {
   ref?: Ref;
   channel?: string;
   channels?: SubscribeResult[];
+  /** Durable channels: where the message stands, or where the channel does. Opaque to clients. */
+  position?: string;
+  /** Whether what was missed since `after` comes next; and if not, why not. */
+  recovered?: boolean;
+  reason?: string;
+  /** The publish was a repeat of one with the same key. */
+  repeated?: true;
+  /** Whether as many replicas as the namespace asks for have the message. */
+  replicated?: boolean;
   /** The id of the message that was published or sent. */
   id?: string;
   members?: string[];
@@ -32,7 +41,9 @@ export interface Ok {
 }
 
 /** What became of one channel of a subscribe command that named many. */
-export type SubscribeResult = { channel: string } | { channel: string; error: ErrorBody };
+export type SubscribeResult =
+  | { channel: string; position?: string; recovered?: boolean; reason?: string }
+  | { channel: string; error: ErrorBody };
 
 /** An error as a client is told it. */
 export interface ErrorBody {
@@ -49,6 +60,8 @@ export interface Gap {
   /** Messages sent to this user, not a channel's, are missing. */
   direct?: true;
   reason: GapReason;
+  /** Durable channels: what comes next follows on this. */
+  position?: string;
 }
 
 /** Who came to and left a channel since the last one; the lists are capped, `total` is not. */
@@ -86,6 +99,7 @@ export function errorBody(error: TidegateError): ErrorBody {
 export interface Delivered {
   /** Absent on a message to a user. */
   readonly channel?: string;
+  readonly position?: string | undefined;
   readonly id?: string | undefined;
   readonly from?: string | undefined;
   /** It was published on a raw channel, so nothing but its text is known; `payload` is that text as JSON string. */
@@ -94,9 +108,10 @@ export interface Delivered {
 }
 
 /** The JSON text of a `message`. Names are quoted without escaping: `namePattern` has no character to escape. */
-export function encodeMessage({ channel, id, from, foreign, payload }: Delivered): string {
+export function encodeMessage({ channel, position, id, from, foreign, payload }: Delivered): string {
   const head = channel === undefined ? '{"type":"message","direct":true' : `{"type":"message","channel":"${channel}"`;
+  const positionPart = position === undefined ? '' : `,"position":"${position}"`;
   const idPart = id === undefined ? '' : `,"id":"${id}"`;
   const fromPart = from === undefined ? '' : `,"from":"${from}"`;
-  return `${head}${idPart}${fromPart}${foreign ? ',"foreign":true' : ''},"data":${payload}}`;
+  return `${head}${positionPart}${idPart}${fromPart}${foreign ? ',"foreign":true' : ''},"data":${payload}}`;
 }

@@ -1,0 +1,17 @@
+// Noise: how much of the machine others used while something was measured.
+
+import { machineCpuSeconds, ownCpuSeconds } from './process.ts';
+
+/** More than this many cores used by others, and a measurement counts as disturbed. */
+export const DISTURBED_CORES = 0.15;
+
+/** Starts watching. The function it returns gives the cores that others have used since. */
+export function watchOthers(): () => number {
+  const own = ownCpuSeconds();
+  const machine = machineCpuSeconds();
+  const startedAt = performance.now();
+  return () => {
+    const seconds = (performance.now() - startedAt) / 1000;
+    return (machineCpuSeconds() - machine - (ownCpuSeconds() - own)) / seconds;
+  };
+}

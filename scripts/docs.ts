@@ -1,0 +1,163 @@
+// The generated docs: writes what repeats the code (`npm run docs`), or with --check says which files are stale.
+// Text between `<!-- generated: NAME -->` and `<!-- end of NAME -->` in docs/*.md is this script's, all else is
+// written by hand; docs/openapi.json is what a running gateway serves.
+
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { startGateway } from '../src/gateway.ts';
+import { defaultText, readConfig, type Setting, settings } from '../src/platform/config.ts';
+import { createLog } from '../src/platform/logs.ts';
+import { createMetrics } from '../src/platform/metrics.ts';
+import { type Close, closes } from '../src/protocol/close.ts';
+import { type ErrorKind, errorKinds } from '../src/protocol/errors.ts';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+
+/** What can stand between markers, by name. */
+const parts: Readonly<Record<string, () => string | Promise<string>>> = {
+  settings: settingsTables,
+  'close codes': closeCodesTable,
+  'error codes': errorCodesTable,
+  metrics: metricsTable,
+};
+
+const checkOnly = process.argv.includes('--check');
+const stale: string[] = [];
+for (const [path, text] of await makeAll()) {
+  if (read(path) === text) continue;
+  stale.push(path);
+  if (!checkOnly) writeFileSync(join(root, path), text);
+}
+if (stale.length > 0) console.log(`${checkOnly ? 'stale' : 'written'}: ${stale.join(', ')}`);
+if (checkOnly && stale.length > 0) {
+  console.error('Run `npm run docs` and commit what it writes.');
+  process.exitCode = 1;
+}
+
+/** Every file that has a generated part, as it should be. @throws where a part has no place, or a place no part. */
+async function makeAll(): Promise<Map<string, string>> {
+  const files = new Map<string, string>();
+  const placed = new Set<string>();
+  const pages = readdirSync(join(root, 'docs')).filter((name) => name.endsWith('.md'));
+  for (const path of pages.map((name) => `docs/${name}`)) {
+    let text = read(path) ?? '';
+    for (const [, name = ''] of text.matchAll(/^<!-- generated: (.+) -->$/gm)) {
+      text = fill(path, text, name, await partOf(path, name));
+      placed.add(name);
+    }
+    files.set(path, text);
+  }
+  const lost = Object.keys(parts).filter((name) => !placed.has(name));
+  if (lost.length > 0) throw new Error(`no page of docs/ has markers for: ${lost.join(', ')}`);
+  files.set('docs/openapi.json', await openApi());
+  return files;
+}
+
+function partOf(path: string, name: string): string | Promise<string> {
+  const make = parts[name];
+  if (make === undefined) throw new Error(`${path} asks for "${name}", which nothing generates`);
+  return make();
+}
+
+function fill(path: string, text: string, name: string, part: string): string {
+  const [start, end] = [`<!-- generated: ${name} -->\n`, `<!-- end of ${name} -->`];
+  const from = text.indexOf(start) + start.length;
+  const to = text.indexOf(end, from);
+  if (to === -1) throw new Error(`${path} lacks the marker ${end}`);
+  return `${text.slice(0, from)}\n${part}\n${text.slice(to)}`;
+}
+
+function settingsTables(): string {
+  const byGroup = Map.groupBy(
+    Object.entries(settings) as [string, Setting][],
+    ([, setting]) => setting.group,
+  );
+  const tables = [...byGroup].map(([group, rows]) => {
+    const cells = rows.map(([name, setting]) => [
+      `\`${name}\``,
+      setting.defaultText === undefined && setting.default !== undefined
+        ? `\`${defaultText(setting)}\``
+        : defaultText(setting),
+      setting.kind.allowed,
+      setting.help,
+    ]);
+    return `### ${group}\n\n${table(['Name', 'Default', 'Allowed', 'What it does'], cells)}`;
+  });
+  return tables.join('\n');
+}
+
+function closeCodesTable(): string {
+  const rows = (Object.values(closes) as Close[]).sort((one, other) => one.code - other.code);
+  return table(
+    ['Code', 'Reason', 'What a client must do', 'Why'],
+    rows.map(({ code, reason, action, help }) => [String(code), reason, `**${action}**`, help]),
+  );
+}
+
+function errorCodesTable(): string {
+  return table(
+    ['Code', 'Retryable', 'HTTP status', 'Meaning'],
+    (Object.entries(errorKinds) as [string, ErrorKind][]).map(([code, { retryable, status, help }]) => [
+      `\`${code}\``,
+      retryable ? 'yes' : 'no',
+      String(status),
+      help,
+    ]),
+  );
+}
+
+async function metricsTable(): Promise<string> {
+  const { registry } = createMetrics('docs');
+  // The runtime's own (process_*, nodejs_*) differ between platforms and versions of Node.
+  const own = (await registry.getMetricsAsJSON()).filter(({ name }) => name.startsWith('tidegate_'));
+  return table(
+    ['Name', 'Type', 'Labels', 'Meaning'],
+    own.map(({ name, type, help }) => {
+      const labels = labelsOf(registry.getSingleMetric(name)).map((label) => `\`${label}\``);
+      return [`\`${name}\``, String(type), labels.join(', '), help];
+    }),
+  );
+}
+
+/** A metric knows its labels, but the library's types do not say so. */
+function labelsOf(metric: object | undefined): string[] {
+  const labels = metric !== undefined && 'labelNames' in metric ? metric.labelNames : [];
+  return Array.isArray(labels) ? labels.map(String) : [];
+}
+
+/** The description of the HTTP API as a gateway serves it: a real one, on free ports and the memory bus. */
+async function openApi(): Promise<string> {
+  const folder = mkdtempSync(join(tmpdir(), 'tidegate-docs-'));
+  try {
+    const keys = join(folder, 'api-keys');
+    writeFileSync(keys, 'docs\n');
+    const ports = { HOST: '127.0.0.1', PORT: '0', API_PORT: '0', ADMIN_PORT: '0' };
+    const config = readConfig({ ...ports, AUTH: 'anonymous', API_KEYS_FILE: keys, DRAIN_SECONDS: '0' });
+    const gateway = await startGateway(config, createLog('silent', 'docs').log);
+    try {
+      const response = await fetch(`http://127.0.0.1:${gateway.ports.api}/v1/openapi.json`);
+      if (!response.ok) throw new Error(`${response.url} answered ${response.status}`);
+      return `${JSON.stringify(await response.json(), null, 2)}\n`;
+    } finally {
+      await gateway.stop();
+    }
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+function table(header: readonly string[], rows: readonly (readonly string[])[]): string {
+  const line = (cells: readonly string[]) =>
+    `| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |\n`;
+  return [header, header.map(() => '---'), ...rows].map(line).join('');
+}
+
+function read(path: string): string | undefined {
+  try {
+    return readFileSync(join(root, path), 'utf8');
+  } catch {
+    return undefined;
+  }
+}

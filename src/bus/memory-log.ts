@@ -1,0 +1,81 @@
+// The memory log: durable channels inside one process. They live as long as it does.
+
+import { TidegateError } from '../protocol/errors.ts';
+import { GENESIS, type Position } from '../protocol/positions.ts';
+import { encodeEnvelope } from './envelope.ts';
+import type { Append, Appended, Log, Slice } from './log.ts';
+
+interface Entry extends Position {
+  readonly timeMs: number;
+  readonly bytes: Buffer;
+}
+
+interface Key {
+  readonly payload: string;
+  readonly untilMs: number;
+  readonly appended: Appended;
+}
+
+/** {@link Log} in memory. */
+export class MemoryLog implements Log {
+  readonly #publish: (topic: string, bytes: Buffer) => Promise<void>;
+  readonly #channels = new Map<string, { head: Position; entries: Entry[] }>();
+  readonly #keys = new Map<string, Key>();
+
+  constructor(publish: (topic: string, bytes: Buffer) => Promise<void>) {
+    this.#publish = publish;
+  }
+
+  async append(message: Append): Promise<Appended> {
+    const { channel, topic, id, sender, timeMs, skip, payload, retention } = message;
+    const nowMs = Date.now();
+    // Keys are in the order they were made, and most live equally long: the front is where the old ones are.
+    for (const [old, { untilMs }] of this.#keys) {
+      if (untilMs > nowMs) break;
+      this.#keys.delete(old);
+    }
+    const key = JSON.stringify([channel, sender, message.key]);
+    const known = this.#keys.get(key);
+    if (known !== undefined) {
+      if (known.payload !== payload) throw new TidegateError('key_reused');
+      return { ...known.appended, repeated: true };
+    }
+    const header = { id, ...(sender !== undefined && { sender }), timeMs, ...(skip !== undefined && { skip }) };
+    let position: Position | undefined;
+    let bytes: Buffer;
+    if (retention === undefined) {
+      bytes = encodeEnvelope(header, payload);
+    } else {
+      const kept = this.#channels.get(channel) ?? { head: GENESIS, entries: [] };
+      this.#channels.set(channel, kept);
+      position = { offset: kept.head.offset + 1, id };
+      bytes = encodeEnvelope({ offset: position.offset, prev: kept.head.id, ...header }, payload);
+      kept.head = position;
+      kept.entries.push({ ...position, timeMs: nowMs, bytes });
+      const keepFrom = kept.entries.findIndex((entry) => entry.timeMs > nowMs - retention.ageMs);
+      kept.entries.splice(0, Math.max(keepFrom, kept.entries.length - retention.messages));
+    }
+    // One process has no replicas: whoever asks for some is told that there are none.
+    const replicated = message.replicas === undefined ? undefined : false;
+    const appended = { id, position, repeated: false, replicated };
+    this.#keys.set(key, { payload, untilMs: nowMs + message.keyTtlMs, appended });
+    await this.#publish(topic, bytes);
+    return appended;
+  }
+
+  async read(channel: string, fromOffset: number, limit: number): Promise<Slice> {
+    const kept = this.#channels.get(channel);
+    if (kept === undefined) return { entries: [], head: undefined };
+    const first = kept.entries[0]?.offset ?? 0;
+    const from = Math.max(0, fromOffset - first);
+    return { entries: kept.entries.slice(from, from + limit).map((entry) => entry.bytes), head: kept.head };
+  }
+
+  async heads(channels: readonly string[]): Promise<(Position | undefined)[]> {
+    return channels.map((channel) => this.#channels.get(channel)?.head);
+  }
+
+  async warnings(): Promise<string[]> {
+    return ['the memory bus keeps durable channels only as long as this process lives: set REDIS_URL'];
+  }
+}

@@ -1,0 +1,90 @@
+// A connection: one line to Redis that is kept up until it is closed, and can say why it is down.
+
+import type { Redis } from 'ioredis';
+
+/** What Redis is told and asked. */
+export type Arguments = (string | number | Buffer)[];
+
+/** How long to wait before a connection that ioredis has given up is opened again. */
+const REOPEN_MS = 200;
+
+/** Wraps a connection of ioredis. It reconnects by itself; {@link RedisConnector} sets up how. */
+export class RedisConnection {
+  readonly redis: Redis;
+  /** Why it is down, for people. Undefined while it is up. */
+  failure: string | undefined = 'not connected yet';
+  #closed = false;
+  #corked = false;
+  #reopening: NodeJS.Timeout | undefined;
+
+  constructor(redis: Redis) {
+    this.redis = redis;
+    redis.on('error', (error) => {
+      this.failure = reasonOf(error);
+    });
+    redis.on('close', () => {
+      this.failure ??= 'the connection was closed';
+    });
+    redis.on('ready', () => {
+      this.failure = undefined;
+    });
+    // Cut while Sentinel is still being asked for the master, as a failover may do, ioredis gives up for good.
+    redis.on('end', () => {
+      if (!this.#closed) this.#reopening = setTimeout(() => this.open(), REOPEN_MS).unref();
+    });
+  }
+
+  get ready(): boolean {
+    return this.redis.status === 'ready';
+  }
+
+  open(): void {
+    this.redis.connect().catch(() => {});
+  }
+
+  /** Cuts the connection, so that a new one is made: for one that looks alive and is not. */
+  renew(): void {
+    if (this.ready) this.redis.disconnect(true);
+  }
+
+  close(): void {
+    this.#closed = true;
+    clearTimeout(this.#reopening);
+    this.redis.disconnect();
+  }
+
+  /** Sends a command, in one write with all others of this turn of the event loop. Rejects at once where the
+   * connection is down. */
+  call(command: string, args: Arguments): Promise<unknown> {
+    this.#cork();
+    return this.failure === undefined ? this.redis.call(command, args) : this.#refuse();
+  }
+
+  /** The same, for answers that are bytes rather than text. */
+  callBuffer(command: string, args: Arguments): Promise<unknown> {
+    this.#cork();
+    return this.failure === undefined ? this.redis.callBuffer(command, args) : this.#refuse();
+  }
+
+  /** A write costs more than the command in it. */
+  #cork(): void {
+    if (this.#corked || !this.ready) return;
+    const { stream } = this.redis;
+    stream.cork();
+    this.#corked = true;
+    setImmediate(() => {
+      this.#corked = false;
+      stream.uncork();
+    });
+  }
+
+  async #refuse(): Promise<never> {
+    throw new Error(this.failure);
+  }
+}
+
+/** What an error says, for people. One that stands for several, as for all addresses of a name, says nothing itself. */
+export function reasonOf(error: unknown): string {
+  if (error instanceof AggregateError && error.errors.length > 0) return reasonOf(error.errors.at(-1));
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,175 @@
+// A link: one WebSocket that speaks tidegate.v1, from its opening to its end. It pairs commands with their answers,
+// and notices when nothing comes any more.
+
+import type { V1_SUBPROTOCOL } from '../protocol/commands.ts';
+import type { CloseReason } from './events.ts';
+import type { Cancel, Platform, WebSocketConstructor, WebSocketLike } from './platform.ts';
+
+const SUBPROTOCOL = 'tidegate.v1' satisfies typeof V1_SUBPROTOCOL;
+
+/** What holds where a welcome does not say: the gateway's own defaults. */
+const DEFAULT_PING_INTERVAL_MS = 25_000;
+const DEFAULT_MAX_MESSAGE_BYTES = 65_536;
+
+/** A frame of the gateway. Which fields there are depends on `type`: see docs/protocol.md. */
+export interface Frame {
+  readonly type?: unknown;
+  readonly ref?: unknown;
+  readonly [field: string]: unknown;
+}
+
+/** An answer as it is told to whoever asked; undefined where the link ended before it came. */
+export type Answer = Frame | undefined;
+
+/** What a link is made with. */
+export interface LinkOptions {
+  readonly url: string;
+  readonly token: string | undefined;
+  readonly WebSocket: WebSocketConstructor;
+  readonly platform: Platform;
+  readonly connectTimeoutMs: number;
+  readonly pongTimeoutMs: number;
+  readonly answerTimeoutMs: number;
+}
+
+/** Who is told what becomes of a link. */
+export interface LinkOwner {
+  /** It is open, and commands may be sent. */
+  welcomed(link: Link, welcome: Frame): void;
+  /** Everything that is no answer. */
+  received(link: Link, frame: Frame): void;
+  /** Told once, and not where {@link Link.close} was called. */
+  ended(link: Link, reason: CloseReason): void;
+}
+
+/** One connection to a gateway. */
+export class Link {
+  readonly #options: LinkOptions;
+  readonly #owner: LinkOwner;
+  readonly #socket: WebSocketLike;
+  readonly #waiting = new Map<number, { askedAtMs: number; answered: (answer: Answer) => void }>();
+  #lastRef = 0;
+  #heardAtMs = 0;
+  #pingedAtMs: number | undefined;
+  #pingIntervalMs = 0;
+  #maxMessageBytes = 0;
+  #ended = false;
+  #cancelTimer: Cancel;
+  #gone: () => void = () => {};
+
+  /** Begins to connect. @throws {SyntaxError} where the URL is none. */
+  constructor(options: LinkOptions, owner: LinkOwner) {
+    const { url, token, WebSocket, platform, connectTimeoutMs } = options;
+    this.#options = options;
+    this.#owner = owner;
+    // Not in the URL, which proxies log.
+    this.#socket = new WebSocket(url, token === undefined ? [SUBPROTOCOL] : [SUBPROTOCOL, `bearer.${token}`]);
+    this.#socket.onmessage = ({ data }) => this.#hear(data);
+    this.#socket.onclose = ({ code, reason }) => {
+      this.#end({ code, reason });
+      this.#gone();
+    };
+    this.#socket.onerror = () => {}; // its close follows
+    this.#cancelTimer = platform.after(connectTimeoutMs, () => this.#fail('no welcome in time'));
+  }
+
+  /** The largest frame that the gateway takes. */
+  get maxMessageBytes(): number {
+    return this.#maxMessageBytes;
+  }
+
+  /** Sends a command, the JSON text of an object without `ref`, and tells its answer once. */
+  request(command: string, answered: (answer: Answer) => void): void {
+    const ref = ++this.#lastRef;
+    this.#waiting.set(ref, { askedAtMs: this.#options.platform.now(), answered });
+    this.#socket.send(`{"ref":${ref},${command.slice(1)}`);
+  }
+
+  /** Ends it from this side, without telling the owner; what was unanswered is told so. Resolves when the socket is
+   * closed, which may take as long as the other side likes. */
+  close(): Promise<void> {
+    const gone = new Promise<void>((resolve) => {
+      this.#gone = resolve;
+    });
+    this.#ended = true;
+    this.#cancelTimer();
+    this.#abandon();
+    this.#socket.close(1000);
+    return gone;
+  }
+
+  #hear(data: unknown): void {
+    if (this.#ended) return;
+    this.#heardAtMs = this.#options.platform.now();
+    const frame = parse(data);
+    const { type, ref } = frame;
+    if (type === 'welcome') this.#welcome(frame);
+    else if ((type === 'ok' || type === 'error') && typeof ref === 'number') {
+      const { answered } = this.#waiting.get(ref) ?? {};
+      this.#waiting.delete(ref);
+      answered?.(frame);
+    } else this.#owner.received(this, frame);
+  }
+
+  #welcome(welcome: Frame): void {
+    this.#pingIntervalMs = Number(welcome.pingIntervalMs) || DEFAULT_PING_INTERVAL_MS;
+    this.#maxMessageBytes = Number(welcome.maxMessageBytes) || DEFAULT_MAX_MESSAGE_BYTES;
+    this.#watch(this.#pingIntervalMs);
+    this.#owner.welcomed(this, welcome);
+  }
+
+  #watch(afterMs: number): void {
+    this.#cancelTimer();
+    this.#cancelTimer = this.#options.platform.after(afterMs, () => this.#check());
+  }
+
+  /** The gateway pings by the protocol, which browsers do not show; so where nothing else was heard, it is asked. A
+   * ping that comes late, because the machine slept, has its whole time all the same. */
+  #check(): void {
+    const { platform, pongTimeoutMs, answerTimeoutMs } = this.#options;
+    const nowMs = platform.now();
+    if (this.#pingedAtMs !== undefined && this.#heardAtMs < this.#pingedAtMs) return this.#fail('no answer to a ping');
+    this.#pingedAtMs = undefined;
+    // Answers come in any order, but none may fail to come.
+    for (const { askedAtMs } of this.#waiting.values()) {
+      if (nowMs - askedAtMs >= answerTimeoutMs) return this.#fail('no answer to a command');
+      break;
+    }
+    const idleMs = nowMs - this.#heardAtMs;
+    if (idleMs < this.#pingIntervalMs) return this.#watch(this.#pingIntervalMs - idleMs);
+    this.#pingedAtMs = nowMs;
+    this.request('{"type":"ping"}', () => {});
+    this.#watch(pongTimeoutMs);
+  }
+
+  /** The other side is not there; nor would it answer a closing handshake, so that is not waited for. */
+  #fail(reason: string): void {
+    this.#socket.close();
+    this.#end({ code: 1006, reason });
+  }
+
+  #end(reason: CloseReason): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#cancelTimer();
+    // First, so that what is asked again is not asked here.
+    this.#owner.ended(this, reason);
+    this.#abandon();
+  }
+
+  #abandon(): void {
+    const unanswered = [...this.#waiting.values()];
+    this.#waiting.clear();
+    for (const { answered } of unanswered) answered(undefined);
+  }
+}
+
+/** Total: what is no JSON object is a frame without a type. */
+function parse(data: unknown): Frame {
+  try {
+    const value: unknown = JSON.parse(String(data));
+    return typeof value === 'object' && value !== null ? (value as Frame) : {};
+  } catch {
+    return {};
+  }
+}

@@ -1,0 +1,181 @@
+// A stream: the messages of one channel, or of this user, over all changes of connection. It knows the position, says
+// where messages may be missing, and goes over from one link to another without losing or doubling any.
+
+import type { Gap, Message, Recovery } from './events.ts';
+import type { Link } from './link.ts';
+
+/** Where a stream's messages go, and what is told of it. */
+export interface StreamSink {
+  message(message: Message): void;
+  gap(gap: Gap): void;
+  recovery(recovery: Recovery): void;
+}
+
+/** What the gateway said to a subscription. Without `recovered` and `position` the channel keeps no history. */
+export interface Subscribed {
+  readonly recovered?: boolean;
+  readonly reason?: Gap['reason'];
+  readonly position?: string;
+}
+
+/** How many messages of its own a stream keeps in mind. */
+const MAX_OWN = 100;
+
+/** What arrives on a link: a message or a gap. */
+export type Item = (Message & { type: 'message' }) | (Gap & { type: 'gap' });
+
+/** A link on which the stream is subscribed, or is being subscribed. */
+interface Source {
+  readonly link: Link;
+  /** The position that was sent along. */
+  readonly after: string | undefined;
+  /** It is subscribed. */
+  live: boolean;
+  /** What it brings follows what was there before. */
+  seamless: boolean;
+}
+
+/** One channel's messages; without a channel, those to this user. */
+export class Stream {
+  readonly channel: string | undefined;
+  /** Where the application stands in a durable channel. Once known it moves by messages and gaps alone. */
+  position: string | undefined;
+  readonly #sink: StreamSink;
+  /** Whose messages count. */
+  #source: Source | undefined;
+  /** While it goes over: whose messages will count, and what came over it before its time. */
+  #next: (Source & { readonly held: Item[] }) | undefined;
+  /** Names of the messages that came while a move was in sight. */
+  #seen: Set<string> | undefined;
+  /** After a move: names of messages that the new link may bring once more. */
+  #known: Set<string> | undefined;
+  /** Names of the last messages that this client published and does not want. The gateway leaves them out on the
+   * connection they came from, but not in a history, nor on another connection. */
+  readonly #own = new Set<string>();
+  /** It was subscribed before, so that something can have been missed. */
+  #lived = false;
+
+  constructor(channel: string | undefined, position: string | undefined, sink: StreamSink) {
+    this.channel = channel;
+    this.position = position;
+    this.#sink = sink;
+  }
+
+  /** A move is in sight: from now on it is kept in mind what came. */
+  expectMove(): void {
+    this.#seen ??= new Set();
+  }
+
+  /** It is being subscribed on this link, with its position. Where another one brings its messages, it goes over as
+   * soon as nothing can be lost by it. */
+  begin(link: Link): void {
+    const source = { link, after: this.position, live: false };
+    if (this.#source?.live) {
+      this.expectMove();
+      this.#next = { ...source, seamless: true, held: [] };
+    } else {
+      this.#source = { ...source, seamless: false };
+    }
+  }
+
+  /** It is subscribed on this link. */
+  subscribed(link: Link, { recovered, reason, position }: Subscribed): void {
+    const moving = this.#next?.link === link;
+    const source = moving ? this.#next : this.#source;
+    if (source?.link !== link) return;
+    const hasHistory = recovered !== undefined || position !== undefined;
+    if (!hasHistory) this.position = undefined;
+    else if (source.after === undefined || recovered === false) this.position = position;
+
+    const couldMiss = this.#lived || source.after !== undefined;
+    if (!(recovered ?? source.seamless) && couldMiss) this.#tellGap(reason ?? 'reconnect', position);
+    if (recovered && !moving) this.#sink.recovery({ channel: this.channel ?? '' });
+    source.live = true;
+    this.#lived = true;
+    // With its history the new link brings all that the old one may still be about to.
+    if (moving && hasHistory) this.#goOver();
+  }
+
+  /** This client has published the message and does not want it. */
+  own({ id, position = id }: Pick<Message, 'id' | 'position'>): void {
+    if (position !== undefined) this.#own.add(position);
+    for (const oldest of this.#own) if (this.#own.size > MAX_OWN) this.#own.delete(oldest);
+  }
+
+  /** Takes a message or a gap from any link. */
+  receive(link: Link, item: Item): void {
+    const name = nameOf(item);
+    const next = this.#next;
+    if (link === this.#source?.link) {
+      // The old link has come to where the new one began.
+      if (name !== undefined && next?.held.some((held) => nameOf(held) === name)) this.#goOver();
+      else this.#take(item, name);
+    } else if (link === next?.link) {
+      if (name !== undefined ? !this.#seen?.has(name) : item.type === 'gap') {
+        next.held.push(item);
+        return;
+      }
+      // The old link has brought it already, so the new one brings all that follows. Or, as on raw channels, messages
+      // have no name, so that the two links cannot be compared.
+      if (name === undefined) this.#lose(next);
+      next.live = true;
+      this.#goOver();
+      this.#take(item, name);
+    }
+  }
+
+  /** The link is gone. `emptied`: it was left open for so long that nothing on it was lost. */
+  left(link: Link, emptied: boolean): void {
+    if (link === this.#next?.link) {
+      // The old one brings what was held, too.
+      this.#next = undefined;
+    } else if (link === this.#source?.link) {
+      this.#source = undefined;
+      if (this.#next === undefined) this.#seen = undefined;
+      else {
+        if (!emptied || !this.#next.live) this.#lose(this.#next);
+        this.#goOver();
+      }
+    }
+  }
+
+  /** Messages between the old link and the new one may be lost: told now, or when it is live. */
+  #lose(next: Source): void {
+    next.seamless = false;
+    if (next.live) this.#tellGap('reconnect', undefined);
+  }
+
+  /** From now on the new link counts. */
+  #goOver(): void {
+    const next = this.#next;
+    this.#source = next;
+    this.#next = undefined;
+    this.#known = this.#seen;
+    this.#seen = undefined;
+    for (const item of next?.held ?? []) this.#take(item, nameOf(item));
+  }
+
+  #take(item: Item, name: string | undefined): void {
+    if (name !== undefined) {
+      if (this.#known?.has(name)) return;
+      // Both links bring messages in the same order: after one that is new, there are no more that are known.
+      this.#known = undefined;
+      this.#seen?.add(name);
+    }
+    this.position = item.position ?? this.position;
+    if (name !== undefined && this.#own.delete(name)) return;
+    const { type, ...rest } = item;
+    if (type === 'gap') this.#sink.gap(rest as Gap);
+    else this.#sink.message(rest as Message);
+  }
+
+  #tellGap(reason: Gap['reason'], position: string | undefined): void {
+    const where = this.channel === undefined ? ({ direct: true } as const) : { channel: this.channel };
+    this.#sink.gap({ ...where, reason, ...(position !== undefined && { position }) });
+  }
+}
+
+/** What a message is told apart by; gaps, and messages of raw channels, have no name. */
+function nameOf(item: Item): string | undefined {
+  return item.type === 'message' ? (item.position ?? item.id) : undefined;
+}

@@ -1,0 +1,169 @@
+import { afterAll, describe, expect, test } from 'vitest';
+import { startGateway, type TestGateway } from '../../test/gateway.ts';
+import { startRedis } from '../../test/redis.ts';
+import { until } from '../../test/until.ts';
+import { type Json, TestClient } from '../../test/websocket.ts';
+
+const CHANNELS = JSON.stringify({
+  namespaces: {
+    doc: { subscribe: 'anyone', publish: 'anyone', durable: { messages: 1000, ageSeconds: 3600 } },
+    short: { subscribe: 'anyone', publish: 'anyone', durable: { messages: 5, ageSeconds: 3600 } },
+  },
+});
+
+const redis = await startRedis();
+const [memory, one, two] = await Promise.all([
+  startGateway({ CHANNELS }),
+  startGateway({ CHANNELS, REDIS_URL: redis.url }),
+  startGateway({ CHANNELS, REDIS_URL: redis.url }),
+]);
+
+afterAll(async () => {
+  await Promise.all([memory.stop(), one.stop(), two.stop()]);
+  await redis.stop();
+});
+
+let next = 0;
+const newChannel = (namespace = 'doc') => `${namespace}:${++next}`;
+const isMessage = (it: Json) => it.type === 'message';
+
+async function publish(client: TestClient, channel: string, count: number, from = 0): Promise<string[]> {
+  const answers = await Promise.all(numbers(from, from + count).map((data) => client.call({ type: 'publish', channel, data })));
+  return answers.map((ok) => String(ok.position));
+}
+
+async function take(client: TestClient, count: number): Promise<unknown[]> {
+  const messages: unknown[] = [];
+  while (messages.length < count) messages.push((await client.json(isMessage)).data);
+  return messages;
+}
+
+const numbers = (from: number, to: number) => Array.from({ length: to - from }, (_, at) => from + at);
+
+describe.each<[string, () => TestGateway, () => TestGateway]>([
+  ['memory', () => memory, () => memory],
+  ['redis', () => one, () => two],
+])('a durable channel on the %s bus', (_, here, there) => {
+  test('tells the publisher the position, and subscribers the same', async () => {
+    const channel = newChannel();
+    const ann = await TestClient.v1(`${here().url}/ws/ann`);
+    const bob = await TestClient.v1(`${there().url}/ws/bob`);
+    expect(await bob.call({ type: 'subscribe', channel })).toMatchObject({ type: 'ok', channel, position: '0-0' });
+    const [position] = await publish(ann, channel, 1);
+    expect(await bob.json(isMessage)).toMatchObject({ channel, position, from: 'ann', data: 0 });
+  });
+
+  test('gives a client that comes back what it missed, and then goes on live', async () => {
+    const channel = newChannel();
+    const ann = await TestClient.v1(`${here().url}/ws/ann`);
+    const positions = await publish(ann, channel, 500);
+    const bob = await TestClient.v1(`${there().url}/ws/bob`);
+    const ok = await bob.call({ type: 'subscribe', channel, after: positions[9] });
+    expect(ok).toMatchObject({ recovered: true, position: positions[499] });
+    await publish(ann, channel, 10, 500);
+    expect(await take(bob, 500)).toEqual(numbers(10, 510));
+  });
+
+  test('misses and doubles nothing while messages go on being published', async () => {
+    const channel = newChannel();
+    const ann = await TestClient.v1(`${here().url}/ws/ann`);
+    const [first] = await publish(ann, channel, 1);
+    const publishing = publish(ann, channel, 600, 1);
+    const readers = await Promise.all(numbers(0, 20).map((at) => TestClient.v1(`${there().url}/ws/r${at}`)));
+    await Promise.all(
+      readers.map(async (reader, at) => {
+        await until(() => reader.ws.readyState === 1, { what: 'open' });
+        const ok = await reader.call({ type: 'subscribe', channel, after: first });
+        expect(ok).toMatchObject({ recovered: true });
+        expect(await take(reader, 600), `reader ${at}`).toEqual(numbers(1, 601));
+      }),
+    );
+    await publishing;
+  });
+
+  test('says why it cannot recover: trimmed, or a branch that never was', async () => {
+    const channel = newChannel('short');
+    const ann = await TestClient.v1(`${here().url}/ws/ann`);
+    const positions = await publish(ann, channel, 10);
+    const last = positions[9];
+    expect(await ann.call({ type: 'subscribe', channel, after: positions[1] })).toMatchObject({ recovered: false, reason: 'trimmed', position: last });
+    const bob = await TestClient.v1(`${there().url}/ws/bob`);
+    expect(await bob.call({ type: 'subscribe', channel, after: '8-AAAAAAAAAAAAAAAA' })).toMatchObject({ recovered: false, reason: 'forked' });
+    const eve = await TestClient.v1(`${there().url}/ws/eve`);
+    expect(await eve.call({ type: 'subscribe', channel, after: '99-AAAAAAAAAAAAAAAA' })).toMatchObject({ recovered: false, reason: 'forked' });
+    const fay = await TestClient.v1(`${there().url}/ws/fay`);
+    expect(await fay.call({ type: 'subscribe', channel: newChannel(), after: '9-AAAAAAAAAAAAAAAA' })).toMatchObject({ recovered: false });
+  });
+
+  test('lands a repeated publish once, and refuses a reused key', async () => {
+    const channel = newChannel();
+    const ann = await TestClient.v1(`${here().url}/ws/ann`);
+    const first = await ann.call({ type: 'publish', channel, data: 1, key: 'k' });
+    expect(await ann.call({ type: 'publish', channel, data: 1, key: 'k' })).toMatchObject({ position: first.position, repeated: true });
+    expect(await ann.call({ type: 'publish', channel, data: 2, key: 'k' })).toMatchObject({ type: 'error', code: 'key_reused' });
+    const bob = await TestClient.v1(`${here().url}/ws/bob`);
+    expect(await bob.call({ type: 'publish', channel, data: 1, key: 'k' })).not.toMatchObject({ repeated: true });
+  });
+
+  test('answers a subscribe to many channels once, each with its own outcome', async () => {
+    const [a, b] = [newChannel(), newChannel()];
+    const ann = await TestClient.v1(`${here().url}/ws/ann`);
+    const positions = await publish(ann, a, 3);
+    const bob = await TestClient.v1(`${there().url}/ws/bob`);
+    const ok = await bob.call({ type: 'subscribe', channels: [{ channel: a, after: positions[0] }, b, 'nope:1'] });
+    expect(ok.channels).toMatchObject([
+      { channel: a, recovered: true, position: positions[2] },
+      { channel: b, position: '0-0' },
+      { channel: 'nope:1', error: { code: 'forbidden' } },
+    ]);
+    expect(await take(bob, 2)).toEqual([1, 2]);
+  });
+});
+
+test('repairs a last message that was lost on the way, without any client doing anything', async () => {
+  const channel = newChannel();
+  const ann = await TestClient.v1(`${one.url}/ws/ann`);
+  const bob = await TestClient.v1(`${two.url}/ws/bob`);
+  await bob.call({ type: 'subscribe', channel });
+  const [position] = await publish(ann, channel, 1);
+  await take(bob, 1);
+  // Another program appends and does not publish, which looks just like a loss.
+  const client = redis.client();
+  const id = 'lostlostlostlost';
+  const prev = String(position).slice(2);
+  const entry = `TG1 {"offset":2,"prev":"${prev}","id":"${id}","timeMs":${Date.now()}}\n"lost"`;
+  await client.multi().xadd(`tg:{c:${channel}}:stream`, `2-${Date.now()}`, 'i', id, 'm', entry).hset(`tg:{c:${channel}}:head`, 'offset', 2, 'id', id).exec();
+  expect(await take(bob, 1)).toEqual(['lost']);
+});
+
+test('tells of a fork, and goes on with the new branch from the last message both have', async () => {
+  const channel = newChannel();
+  const ann = await TestClient.v1(`${one.url}/ws/ann`);
+  const bob = await TestClient.v1(`${two.url}/ws/bob`);
+  await bob.call({ type: 'subscribe', channel });
+  const positions = await publish(ann, channel, 5);
+  await take(bob, 5);
+  // As after a failover to a replica that lacked the last two.
+  const client = redis.client();
+  const entries = await client.xrange(`tg:{c:${channel}}:stream`, '4', '+');
+  await client.xdel(`tg:{c:${channel}}:stream`, ...entries.map(([id]) => id));
+  await client.xsetid(`tg:{c:${channel}}:stream`, '3-9999999999999');
+  const [, third] = /^\d+-(.*)$/.exec(positions[2] ?? '') ?? [];
+  await client.hset(`tg:{c:${channel}}:head`, 'offset', 3, 'id', third ?? '');
+  const [fourth] = await publish(ann, channel, 1, 100);
+  expect(await bob.json((it) => it.type !== 'ok')).toMatchObject({ type: 'gap', channel, reason: 'forked', position: positions[2] });
+  expect(await bob.json(isMessage)).toMatchObject({ position: fourth, data: 100 });
+});
+
+test('tells of a flush as a fork, and delivers what comes after it', async () => {
+  const channel = newChannel();
+  const ann = await TestClient.v1(`${one.url}/ws/ann`);
+  const bob = await TestClient.v1(`${two.url}/ws/bob`);
+  await bob.call({ type: 'subscribe', channel });
+  await publish(ann, channel, 5);
+  await take(bob, 5);
+  await redis.client().del(`tg:{c:${channel}}:stream`, `tg:{c:${channel}}:head`);
+  const [first] = await publish(ann, channel, 1, 100);
+  expect(await bob.json((it) => it.type === 'gap')).toMatchObject({ channel, reason: 'forked' });
+  expect(await bob.json(isMessage)).toMatchObject({ position: first, data: 100 });
+});

@@ -10,13 +10,13 @@ export const opcodes = { continuation: 0, text: 1, binary: 2, close: 8, ping: 9,
 export class RawPeer {
   readonly socket: Socket;
   /** Everything that has arrived. */
-  received = Buffer.alloc(0);
+  received: Buffer = Buffer.alloc(0);
   /** The other side has ended it, or it broke. */
   ended = false;
 
   private constructor(socket: Socket) {
     this.socket = socket;
-    socket.on('data', (chunk) => {
+    socket.on('data', (chunk: Buffer) => {
       this.received = Buffer.concat([this.received, chunk]);
     });
     socket.on('end', () => {

@@ -86,7 +86,10 @@ export class Probe {
 
   /** Sends another probe at once, because what was sent before cannot come back, or need not be waited for. */
   again(): void {
-    if (this.#timer !== undefined) this.#send();
+    if (this.#timer === undefined) return;
+    // A new connection is to be judged by itself.
+    this.#silentSinceMs = performance.now();
+    this.#send();
   }
 
   stop(): void {
@@ -124,7 +127,6 @@ export class Probe {
     if (over) return this.#send();
     if (takenAtMs === undefined) {
       if (nowMs - this.#silentSinceMs <= STALLED_AFTER_MS) return;
-      // A new connection is to be judged by itself.
       this.#silentSinceMs = nowMs;
       this.#options.onStall();
     } else if (nowMs - takenAtMs > MISSED_AFTER_MS) {
@@ -149,11 +151,11 @@ export class Probe {
         this.#silentSinceMs = sent.takenAtMs;
       },
       (error: unknown) => {
-        sent.over = true;
         // Of one that was given up meanwhile nobody wants to know.
-        if (sent !== this.#sent) return;
+        if (sent !== this.#sent || sent.over) return;
+        sent.over = true;
         if (this.state !== 'starting') this.state = 'down';
-        this.reason = `Redis does not answer: ${error instanceof Error ? error.message : String(error)}`;
+        this.reason = `Redis does not take messages: ${error instanceof Error ? error.message : String(error)}`;
         this.#deafSinceMs = undefined;
         this.#missed = 0;
         this.#options.onRefusal();

@@ -1,7 +1,9 @@
 // Connections to Redis: how ioredis is set up for each mode, so that nothing is queued without bound or sent twice.
 
 import { readFileSync } from 'node:fs';
-import { Cluster, Redis, type RedisOptions } from 'ioredis';
+import { Redis, type RedisOptions } from 'ioredis';
+import { RedisConnection } from './redis-connection.ts';
+import type { Host } from './redis-slots.ts';
 
 /** Where Redis is and how to get in. */
 export interface RedisAddress {
@@ -22,10 +24,8 @@ const CONNECT_TIMEOUT_MS = 1000;
 /** Redis must be delivering again within two seconds of being back, so nobody sleeps longer than this. */
 const MAX_RETRY_MS = 400;
 
-interface Host {
-  readonly host: string;
-  readonly port: number;
-}
+/** How long a connection that is closed may take to say its last words. */
+const DISCONNECT_TIMEOUT_MS = 100;
 
 /** Makes connections that
  * - reject at once while Redis is away, instead of queueing (`enableOfflineQueue: false`, `maxRetriesPerRequest: 0`);
@@ -34,7 +34,8 @@ interface Host {
  * - go on trying for ever, at most {@link MAX_RETRY_MS} apart. */
 export class RedisConnector {
   readonly mode: RedisAddress['mode'];
-  readonly #hosts: Host[];
+  /** Where to ask first; the server itself, the Sentinels, or some nodes of the Cluster. */
+  readonly hosts: readonly Host[];
   readonly #address: RedisAddress;
   readonly #options: Omit<RedisOptions, 'replyMapping' | 'himportFieldsets'>;
 
@@ -42,8 +43,8 @@ export class RedisConnector {
   constructor(address: RedisAddress) {
     this.#address = address;
     this.mode = address.mode;
-    const parsed = parseUrl(address.url);
-    this.#hosts = parsed.hosts;
+    const parsed = parseUrl(address.url, this.mode === 'sentinel' ? SENTINEL_PORT : REDIS_PORT);
+    this.hosts = parsed.hosts;
     if (this.mode === 'standalone' && parsed.hosts.length > 1) {
       throw new Error('REDIS_URL lists several hosts: set REDIS_MODE to sentinel or cluster');
     }
@@ -54,58 +55,38 @@ export class RedisConnector {
       lazyConnect: true,
       connectTimeout: CONNECT_TIMEOUT_MS,
       commandTimeout: COMMAND_TIMEOUT_MS,
+      disconnectTimeout: DISCONNECT_TIMEOUT_MS,
+      maxLoadingRetryTime: MAX_RETRY_MS,
+      enableOfflineQueue: false,
       maxRetriesPerRequest: 0,
       autoResubscribe: false,
       autoResendUnfulfilledCommands: false,
       retryStrategy: retryDelayMs,
-      ...(this.mode !== 'cluster' && { enableOfflineQueue: false, db: parsed.db }),
+      ...(this.mode !== 'cluster' && { db: parsed.db }),
       ...(username !== undefined && { username }),
       ...(password !== undefined && { password }),
       ...(tls !== undefined && { tls }),
     };
   }
 
-  /** A connection for publishing and the shared state. */
-  commands(): Redis | Cluster {
-    if (this.mode !== 'cluster') return this.#single('tidegate');
-    return new Cluster(this.#hosts, {
-      lazyConnect: true,
-      enableOfflineQueue: false,
-      clusterRetryStrategy: retryDelayMs,
-      maxRedirections: 3,
-      slotsRefreshTimeout: CONNECT_TIMEOUT_MS,
-      redisOptions: { ...this.#options, connectionName: 'tidegate' },
-    });
-  }
-
-  /** A connection for appends that wait for replicas: to the master, or on a Cluster to the node that is named. */
-  waiting(node?: Host): Redis {
-    const redis = this.subscriber(node, 'tidegate-wait');
-    redis.on('error', () => {});
-    redis.connect().catch(() => {});
-    return redis;
-  }
-
-  /** A connection for subscriptions: to the master, or on a Cluster to the node that is named. */
-  subscriber(node?: Host, connectionName = 'tidegate-subscriber'): Redis {
-    if (node === undefined) return this.#single(connectionName);
-    return new Redis({ ...this.#options, ...node, enableOfflineQueue: false, connectionName });
-  }
-
-  #single(connectionName: string): Redis {
-    const [first] = this.#hosts;
-    if (this.mode !== 'sentinel') return new Redis({ ...this.#options, ...first, connectionName });
+  /** A connection to the master, or on a Cluster to the node that is named. Its name shows in CLIENT LIST. */
+  connection(connectionName: string, node?: Host): RedisConnection {
+    const options = { ...this.#options, connectionName };
+    if (node !== undefined || this.mode !== 'sentinel') return new RedisConnection(new Redis({ ...options, ...(node ?? this.hosts[0]) }));
     const { sentinelName, sentinelPassword } = this.#address;
-    return new Redis({
-      ...this.#options,
-      connectionName,
-      sentinels: this.#hosts,
-      name: sentinelName,
-      failoverDetector: true,
-      sentinelRetryStrategy: retryDelayMs,
-      ...(sentinelPassword !== undefined && { sentinelPassword }),
-      ...(this.#options.tls !== undefined && { enableTLSForSentinelMode: true, sentinelTLS: this.#options.tls }),
-    });
+    return new RedisConnection(
+      new Redis({
+        ...options,
+        sentinels: [...this.hosts],
+        name: sentinelName,
+        failoverDetector: true,
+        sentinelRetryStrategy: retryDelayMs,
+        // Otherwise a Sentinel that is frozen would be waited for, for ever.
+        sentinelCommandTimeout: CONNECT_TIMEOUT_MS,
+        ...(sentinelPassword !== undefined && { sentinelPassword }),
+        ...(options.tls !== undefined && { enableTLSForSentinelMode: true, sentinelTLS: options.tls }),
+      }),
+    );
   }
 }
 
@@ -114,6 +95,9 @@ function retryDelayMs(attempt: number): number {
   const delayMs = Math.min(25 * 2 ** Math.min(attempt, 10), MAX_RETRY_MS);
   return Math.round(delayMs * (0.75 + Math.random() / 4));
 }
+
+const REDIS_PORT = 6379;
+const SENTINEL_PORT = 26_379;
 
 interface ParsedUrl {
   readonly tls: boolean;
@@ -125,14 +109,14 @@ interface ParsedUrl {
 
 /** Reads a URL that may list several hosts, which the standard parser does not allow. Never shows it: it may
  * hold a password. */
-function parseUrl(url: string): ParsedUrl {
+function parseUrl(url: string, defaultPort: number): ParsedUrl {
   const match = /^(redis|rediss):\/\/(?:([^:@/]*)(?::([^@/]*))?@)?([^/?]+)(?:\/(\d+)?)?$/.exec(url);
   if (match === null) throw new Error('REDIS_URL must look like redis://[user:password@]host:port[,host:port...][/db]');
   const [, scheme, username, password, list = '', db] = match;
   const hosts = list.split(',').map((entry) => {
     const host = /^(\[[0-9a-fA-F:]+\]|[^:[\]]+)(?::(\d{1,5}))?$/.exec(entry.trim());
     if (host === null) throw new Error('REDIS_URL has a host that is not host:port');
-    return { host: (host[1] ?? '').replace(/[[\]]/g, ''), port: Number(host[2] ?? 6379) };
+    return { host: (host[1] ?? '').replace(/[[\]]/g, ''), port: Number(host[2] ?? defaultPort) };
   });
   return {
     tls: scheme === 'rediss',

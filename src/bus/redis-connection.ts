@@ -11,8 +11,7 @@ const REOPEN_MS = 200;
 /** Wraps a connection of ioredis. It reconnects by itself; {@link RedisConnector} sets up how. */
 export class RedisConnection {
   readonly redis: Redis;
-  /** Why it is down, for people. Undefined while it is up. */
-  failure: string | undefined = 'not connected yet';
+  #failure = 'not connected yet';
   #closed = false;
   #corked = false;
   #reopening: NodeJS.Timeout | undefined;
@@ -20,13 +19,12 @@ export class RedisConnection {
   constructor(redis: Redis) {
     this.redis = redis;
     redis.on('error', (error) => {
-      this.failure = reasonOf(error);
-    });
-    redis.on('close', () => {
-      this.failure ??= 'the connection was closed';
+      this.#failure = reasonOf(error);
+      // ioredis has lost count of the answers, and gives them to the wrong commands.
+      if (this.#failure.startsWith('Command queue state error')) this.renew();
     });
     redis.on('ready', () => {
-      this.failure = undefined;
+      this.#failure = 'the connection was closed';
     });
     // Cut while Sentinel is still being asked for the master, as a failover may do, ioredis gives up for good.
     redis.on('end', () => {
@@ -36,6 +34,11 @@ export class RedisConnection {
 
   get ready(): boolean {
     return this.redis.status === 'ready';
+  }
+
+  /** Why it is down, for people. Undefined while it is up. */
+  get failure(): string | undefined {
+    return this.ready ? undefined : this.#failure;
   }
 
   open(): void {
@@ -56,19 +59,21 @@ export class RedisConnection {
   /** Sends a command, in one write with all others of this turn of the event loop. Rejects at once where the
    * connection is down. */
   call(command: string, args: Arguments): Promise<unknown> {
+    if (!this.ready) return Promise.reject(new Error(this.#failure));
     this.#cork();
-    return this.failure === undefined ? this.redis.call(command, args) : this.#refuse();
+    return this.redis.call(command, args);
   }
 
   /** The same, for answers that are bytes rather than text. */
   callBuffer(command: string, args: Arguments): Promise<unknown> {
+    if (!this.ready) return Promise.reject(new Error(this.#failure));
     this.#cork();
-    return this.failure === undefined ? this.redis.callBuffer(command, args) : this.#refuse();
+    return this.redis.callBuffer(command, args);
   }
 
   /** A write costs more than the command in it. */
   #cork(): void {
-    if (this.#corked || !this.ready) return;
+    if (this.#corked) return;
     const { stream } = this.redis;
     stream.cork();
     this.#corked = true;
@@ -76,10 +81,6 @@ export class RedisConnection {
       this.#corked = false;
       stream.uncork();
     });
-  }
-
-  async #refuse(): Promise<never> {
-    throw new Error(this.failure);
   }
 }
 

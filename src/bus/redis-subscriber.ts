@@ -2,13 +2,21 @@
 
 import type { Redis } from 'ioredis';
 import { TOPIC_PREFIX } from './bus.ts';
+import { type RedisConnection, reasonOf } from './redis-connection.ts';
 
-/** What a subscriber has to tell. `moved`: the node says that some topic belongs to another one now. */
+/** What a subscriber has to tell. */
 export interface SubscriberEvents {
   message(topic: string, bytes: Buffer): void;
   interrupted(topics: readonly string[]): void;
+  /** The node says that some topics belong to another one now. */
   moved(): void;
   reconnected(): void;
+}
+
+/** What becomes of a topic that goes from one subscriber to another. */
+export interface Inheritance {
+  readonly waiters: (() => void)[];
+  readonly lapsed: boolean;
 }
 
 interface Wish {
@@ -16,67 +24,74 @@ interface Wish {
   active: boolean;
   /** It was active before, so messages may have been missed while it was not. */
   lapsed: boolean;
+  /** It was refused, perhaps for another's sake, and is therefore asked for alone. */
+  alone: boolean;
   readonly waiters: (() => void)[];
 }
 
 /** Names in one SUBSCRIBE: large enough to be quick for 20,000 users, small enough not to hold up Redis. */
 const CHUNK = 500;
 
-/** How long to wait for the owner to find out where a slot has gone. */
-const RETRY_MS = 200;
+/** How long to wait before a topic that was refused is tried again: permissions may change, and slots do settle. */
+const RETRY_MS = 500;
 
 /** Holds the subscriptions of one connection. Wishes made in one turn of the event loop go out together; after a
  * reconnect all are made again, and those that had been active before are reported as interrupted. */
 export class RedisSubscriber {
-  readonly #redis: Redis;
+  /** Why Redis refused a subscription last, for people. Undefined once it has taken one again. */
+  failure: string | undefined;
+  readonly #connection: RedisConnection;
   readonly #sharded: boolean;
   readonly #events: SubscriberEvents;
   readonly #wishes = new Map<string, Wish>();
+  /** To be subscribed at the end of this turn of the event loop. */
   readonly #joining = new Set<string>();
+  /** To be subscribed, unless another subscriber takes them, a little later. */
+  readonly #joiningLater = new Set<string>();
   readonly #leaving = new Map<string, Wish>();
   #scheduled = false;
+  #finding: NodeJS.Immediate | undefined;
+  #retrying: NodeJS.Timeout | undefined;
   #wasReady = false;
 
   /** `sharded`: topics of Tidegate's own use sharded Pub/Sub (Cluster); raw ones never do, as other programs
    * publish there with PUBLISH. */
-  constructor(redis: Redis, sharded: boolean, events: SubscriberEvents) {
-    this.#redis = redis;
+  constructor(connection: RedisConnection, sharded: boolean, events: SubscriberEvents) {
+    this.#connection = connection;
     this.#sharded = sharded;
     this.#events = events;
+    const { redis } = connection;
     const onMessage = (topic: Buffer, bytes: Buffer) => events.message(topic.toString('latin1'), bytes);
     redis.on('messageBuffer', onMessage);
     redis.on('smessageBuffer', onMessage);
     redis.on('ready', () => this.#renew());
-    redis.on('moved', () => events.moved());
-    // Errors of a connection are followed by its close, which is what is acted on.
-    redis.on('error', () => {});
+    // Comes once for each topic; they are looked at together.
+    redis.on('moved', () => {
+      this.#finding ??= setImmediate(() => this.#findLost());
+    });
   }
 
   get topics(): IterableIterator<string> {
     return this.#wishes.keys();
   }
 
-  get size(): number {
-    return this.#wishes.size;
+  has(topic: string): boolean {
+    return this.#wishes.has(topic);
   }
 
-  get ready(): boolean {
-    return this.#redis.status === 'ready';
+  open(): void {
+    this.#connection.open();
   }
 
-  connect(): void {
-    this.#redis.connect().catch(() => {});
-  }
-
-  /** Cuts the connection, so that a new one is made: for one that looks alive and delivers nothing. */
-  reconnect(): void {
-    this.#redis.disconnect(true);
+  /** Makes the connection anew: for one that looks alive and delivers nothing. */
+  renew(): void {
+    this.#connection.renew();
   }
 
   subscribe(topic: string): Promise<void> | undefined {
     let wish = this.#wishes.get(topic) ?? this.#leaving.get(topic);
     if (wish === undefined) {
-      wish = { active: false, lapsed: false, waiters: [] };
+      wish = { active: false, lapsed: false, alone: false, waiters: [] };
       this.#joining.add(topic);
       this.#schedule();
     }
@@ -91,15 +106,31 @@ export class RedisSubscriber {
     const wish = this.#wishes.get(topic);
     if (wish === undefined) return;
     this.#wishes.delete(topic);
-    if (this.#joining.delete(topic)) return;
+    if (this.#joining.delete(topic) || this.#joiningLater.delete(topic)) return;
     this.#leaving.set(topic, wish);
     this.#schedule();
   }
 
+  /** Gives a topic up so that another subscriber can take it. */
+  release(topic: string): Inheritance {
+    const wish = this.#wishes.get(topic);
+    this.unsubscribe(topic);
+    return { waiters: wish?.waiters ?? [], lapsed: wish !== undefined && (wish.active || wish.lapsed) };
+  }
+
+  /** Takes a topic over from another subscriber. */
+  adopt(topic: string, { waiters, lapsed }: Inheritance): void {
+    this.#wishes.set(topic, { active: false, lapsed, alone: false, waiters });
+    this.#joining.add(topic);
+    this.#schedule();
+  }
+
   stop(): void {
-    this.#redis.disconnect();
+    clearTimeout(this.#retrying);
+    this.#connection.close();
     this.#wishes.clear();
     this.#joining.clear();
+    this.#joiningLater.clear();
     this.#leaving.clear();
   }
 
@@ -108,16 +139,17 @@ export class RedisSubscriber {
     this.#scheduled = true;
     setImmediate(() => {
       this.#scheduled = false;
-      if (this.#redis.status === 'ready') this.#send();
+      if (this.#connection.ready) this.#send();
     });
   }
 
   /** A new connection knows nothing: everything is wished for again. */
   #renew(): void {
+    keepListening(this.#connection.redis);
     this.#leaving.clear();
+    this.#joiningLater.clear();
     for (const [topic, wish] of this.#wishes) {
-      wish.lapsed ||= wish.active;
-      wish.active = false;
+      lapse(wish);
       this.#joining.add(topic);
     }
     if (this.#wasReady) this.#events.reconnected();
@@ -129,16 +161,14 @@ export class RedisSubscriber {
     const leaving = new Set(this.#leaving.keys());
     this.#leaving.clear();
     for (const [sharded, topics] of this.#take(leaving)) {
-      const leave = sharded ? this.#redis.sunsubscribe(...topics) : this.#redis.unsubscribe(...topics);
-      // A connection that is lost has no subscriptions either.
-      leave.catch(() => {});
+      // Refused, it was a lost connection or a lost slot, and neither has subscriptions.
+      this.#connection.call(sharded ? 'sunsubscribe' : 'unsubscribe', topics).catch(() => {});
     }
     for (const [sharded, topics] of this.#take(this.#joining)) {
-      const join = sharded ? this.#redis.ssubscribe(...topics) : this.#redis.subscribe(...topics);
       const wishes = topics.map((topic) => this.#wishes.get(topic));
-      join.then(
+      this.#connection.call(sharded ? 'ssubscribe' : 'subscribe', topics).then(
         () => this.#activate(topics, wishes),
-        () => this.#retry(topics),
+        (error) => this.#refuse(topics, wishes, error),
       );
     }
   }
@@ -148,7 +178,8 @@ export class RedisSubscriber {
   *#take(set: Set<string>): Generator<[sharded: boolean, topics: string[]]> {
     const classic: string[] = [];
     for (const topic of set) {
-      if (this.#sharded && topic.startsWith(TOPIC_PREFIX)) yield [true, [topic]];
+      const sharded = this.#sharded && topic.startsWith(TOPIC_PREFIX);
+      if (sharded || this.#wishes.get(topic)?.alone) yield [sharded, [topic]];
       else classic.push(topic);
     }
     set.clear();
@@ -162,35 +193,68 @@ export class RedisSubscriber {
       const wish = wishes[index];
       if (wish === undefined || wish.active) continue;
       wish.active = true;
+      wish.alone = false;
       if (wish.lapsed && this.#wishes.get(topic) === wish) interrupted.push(topic);
       wish.lapsed = false;
       for (const resolve of wish.waiters.splice(0)) resolve();
     }
+    if (this.#joiningLater.size === 0) this.failure = undefined;
     if (interrupted.length > 0) this.#events.interrupted(interrupted);
   }
 
-  /** The command failed. If the connection was lost, `#renew` will do it again; if the slot moved, the owner
-   * gives the topic to another subscriber; otherwise nothing else would, so the connection is made anew. */
-  #retry(topics: readonly string[]): void {
-    const wanted = topics.filter((topic) => this.#wishes.get(topic)?.active === false);
-    if (wanted.length === 0 || this.#redis.status !== 'ready') return;
-    if (!this.#sharded) return this.reconnect();
-    for (const topic of wanted) this.#joining.add(topic);
+  /** The command failed. If the connection was lost, `#renew` will do it again. Otherwise Redis was too slow, or does
+   * not allow it, or the slot has moved, and then the owner gives the topic to another subscriber. */
+  #refuse(topics: readonly string[], wishes: readonly (Wish | undefined)[], error: unknown): void {
+    if (!this.#connection.ready) return;
+    this.failure = reasonOf(error);
+    for (const [index, topic] of topics.entries()) {
+      const wish = wishes[index];
+      if (wish === undefined || wish.active || this.#wishes.get(topic) !== wish) continue;
+      wish.alone = true;
+      this.#joinLater(topic);
+    }
+    if (this.failure.startsWith('MOVED ')) this.#events.moved();
+  }
+
+  /** A slot has moved away, and the node has dropped its topics by itself. Which ones, only the list that ioredis
+   * keeps of all tells. They may come back to this very node. */
+  #findLost(): void {
+    this.#finding = undefined;
+    const subscriptions = this.#connection.redis.condition?.subscriber;
+    const held = new Set(subscriptions ? subscriptions.channels('ssubscribe') : []);
+    for (const [topic, wish] of this.#wishes) {
+      if (!wish.active || !topic.startsWith(TOPIC_PREFIX) || held.has(topic)) continue;
+      lapse(wish);
+      this.#joinLater(topic);
+    }
     this.#events.moved();
-    setTimeout(() => this.#schedule(), RETRY_MS).unref();
   }
 
-  /** Gives a topic up so that another subscriber can take it. Returns those who wait for it. */
-  release(topic: string): { waiters: (() => void)[]; lapsed: boolean } {
-    const wish = this.#wishes.get(topic);
-    this.unsubscribe(topic);
-    return { waiters: wish?.waiters ?? [], lapsed: wish !== undefined && (wish.active || wish.lapsed) };
+  #joinLater(topic: string): void {
+    this.#joiningLater.add(topic);
+    this.#retrying ??= setTimeout(() => {
+      this.#retrying = undefined;
+      for (const late of this.#joiningLater) this.#joining.add(late);
+      this.#joiningLater.clear();
+      this.#schedule();
+    }, RETRY_MS).unref();
   }
+}
 
-  /** Takes a topic over from another subscriber. */
-  adopt(topic: string, { waiters, lapsed }: { waiters: (() => void)[]; lapsed: boolean }): void {
-    this.#wishes.set(topic, { active: false, lapsed, waiters });
-    this.#joining.add(topic);
-    this.#schedule();
-  }
+function lapse(wish: Wish): void {
+  wish.lapsed ||= wish.active;
+  wish.active = false;
+}
+
+/** Sees to it that ioredis goes on listening until the connection ends. It counts classic and sharded subscriptions
+ * in one variable, and when either kind comes to nothing it drops the messages of the other. */
+function keepListening({ condition }: Redis): void {
+  if (condition === null) return;
+  let subscriber = condition.subscriber;
+  Object.defineProperty(condition, 'subscriber', {
+    get: () => subscriber,
+    set(value: typeof subscriber) {
+      subscriber ||= value;
+    },
+  });
 }

@@ -301,14 +301,13 @@ export class Fanout {
     connection.congested = true;
     this.#congested.add(connection);
     connection.socket.once('drain', () => {
+      const missed = [...(connection.missed ?? [])];
+      // What waits in these groups comes before the gap, so it is missed as well.
+      for (const group of missed) this.settle(group);
       connection.congested = false;
       this.#congested.delete(connection);
-      const { missed } = connection;
       connection.missed = undefined;
-      for (const group of missed ?? []) {
-        this.settle(group);
-        this.tellGap(connection, group, 'slow', group.follower?.last);
-      }
+      for (const group of missed) this.tellGap(connection, group, 'slow', group.follower?.last);
     });
   }
 

@@ -20,7 +20,7 @@ export interface FollowerOptions {
 /** What is kept of the messages delivered last: to recognise repeats, to find where branches part, and to bring
  * clients that come back up to date without asking the log. */
 const RECENT_ENTRIES = 256;
-const RECENT_BYTES = 262_144;
+const RECENT_BYTES = 65_536;
 
 /** What may arrive while a repair is under way; what comes on top is read from the log afterwards. */
 const MAX_WAITING = 1000;
@@ -44,6 +44,9 @@ export class Follower {
   #recentBytes = 0;
   #waiting: Entry[] = [];
   #overflowed = false;
+  #behind = false;
+  /** Messages of the branch that was lost last. One that arrives late would seem to follow on where branches part. */
+  #abandoned = new Set<string>();
   #busy: Promise<void> | undefined;
   #retry: NodeJS.Timeout | undefined;
   #stopped = false;
@@ -60,6 +63,11 @@ export class Follower {
   /** The last message that was delivered here. Undefined until the follower has found its place. */
   get last(): Position | undefined {
     return this.#last;
+  }
+
+  /** The log could not be read lately, so there may be more in it than was delivered. */
+  get isBehind(): boolean {
+    return this.#behind;
   }
 
   /** Finds its place: the head of the channel. Call it when the bus delivers the channel's topic. Keeps trying. */
@@ -85,6 +93,7 @@ export class Follower {
   take(bytes: Buffer): boolean {
     const entry = readEntry(bytes);
     if (entry === undefined) return false;
+    if (this.#abandoned.has(entry.id)) return true;
     if (this.#busy !== undefined) {
       if (this.#waiting.length < MAX_WAITING) this.#waiting.push(entry);
       else this.#overflowed = true;
@@ -100,8 +109,8 @@ export class Follower {
     const last = this.#last;
     if (last === undefined || this.#busy !== undefined) return this.#busy;
     const at = head ?? GENESIS;
-    if (at.offset === last.offset ? at.id === last.id : this.#isRecent(at)) return undefined;
-    return this.repair();
+    // A head that is behind may be old news or a lost tail: only a read can tell, and it costs little.
+    return at.offset === last.offset && at.id === last.id ? undefined : this.repair();
   }
 
   /** Reads what is missing from the log and delivers it; what cannot be repaired is told as a gap. Goes on trying
@@ -110,7 +119,9 @@ export class Follower {
     return this.#exclusively(async () => {
       try {
         await this.#catchUp();
+        this.#behind = false;
       } catch {
+        this.#behind = true;
         // The bus is away, and it is no news: whoever watches it says so. Once it is back this must go on by itself.
         clearTimeout(this.#retry);
         if (!this.#stopped) this.#retry = setTimeout(() => void this.repair(), RETRY_MS).unref();
@@ -248,7 +259,8 @@ export class Follower {
   /** Goes on from another position, and says so. */
   #jump(reason: GapReason, position: Position): void {
     const keep = this.#recent.findIndex((entry) => entry.offset === position.offset && entry.id === position.id);
-    this.#recent = keep === -1 ? [] : this.#recent.slice(0, keep + 1);
+    this.#abandoned = new Set(this.#recent.slice(keep + 1).map((entry) => entry.id));
+    this.#recent = this.#recent.slice(0, keep + 1);
     this.#recentBytes = this.#recent.reduce((sum, entry) => sum + entry.message.payload.length, 0);
     this.#since = undefined;
     this.#last = { offset: position.offset, id: position.id };

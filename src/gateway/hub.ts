@@ -95,8 +95,8 @@ export class Hub {
   readonly #report: Report;
   #comparing = false;
   #users = 0;
-  /** Topics that stay subscribed whether anybody is there or not. */
-  readonly #pinned = new Set<string>();
+  /** Groups that stay subscribed whether anybody is there or not. */
+  readonly #pinned = new Set<Group>();
 
   constructor(bus: Bus, fanout: Fanout, metrics: Metrics, report: Report) {
     this.#bus = bus;
@@ -106,7 +106,10 @@ export class Hub {
     this.#comparer = setInterval(() => void this.#compareHeads(), COMPARE_MS).unref();
     this.#sweeper = setInterval(() => this.#sweep(), LINGER_MS / 2).unref();
     metrics.users.read = () => this.#users;
-    metrics.channels.read = () => this.#groups.size - this.#empty.size - this.#users;
+    metrics.channels.read = () => {
+      const deserted = [...this.#pinned].filter((group) => group.connections.size === 0);
+      return this.#groups.size - this.#empty.size - deserted.length - this.#users;
+    };
     metrics.busSubscriptions.read = () => this.#groups.size;
   }
 
@@ -122,7 +125,8 @@ export class Hub {
   /** Keeps a channel subscribed from now on, so that those who come find it so at once. */
   pin(channel: string, namespace: Namespace): Promise<void> | undefined {
     const group = this.#channelGroup(channel, namespace);
-    this.#pinned.add(group.topic);
+    this.#pinned.add(group);
+    this.#empty.delete(group);
     return group.ready;
   }
 
@@ -298,7 +302,7 @@ export class Hub {
 
   /** Nobody is in the group. The set keeps the order in which that came about. */
   #linger(group: Group): void {
-    if (this.#pinned.has(group.topic)) return;
+    if (this.#pinned.has(group)) return;
     group.emptySinceMs = performance.now();
     this.#empty.add(group);
     if (this.#empty.size <= MAX_LINGERING) return;

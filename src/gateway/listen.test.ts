@@ -128,22 +128,27 @@ test('survives whatever stands where the path should be', async () => {
     'http:///ws',
     'ws',
     '/ws?token=%zz&%=%&&&',
-    '/ws/\u0001'.replace('\u0001', '%01'),
+    '/ws/%01',
     `/ws/${'%2e'.repeat(1000)}`,
   ];
-  for (const target of targets) {
-    for (const request of [
-      `GET ${target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`,
-      `HEAD ${target} HTTP/1.1\r\nHost: [\r\nConnection: close\r\n\r\n`,
-      `POST ${target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 3\r\n\r\nabc`,
-    ]) {
+  const requests = targets.flatMap((target) => [
+    `GET ${target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`,
+    `HEAD ${target} HTTP/1.1\r\nHost: [\r\nConnection: close\r\n\r\n`,
+    `POST ${target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 3\r\n\r\nabc`,
+  ]);
+  await Promise.all(
+    requests.map(async (request) => {
       expect(statusOf(await exchange(ports.ws, request)), request).toBeGreaterThanOrEqual(400);
-    }
-    const peer = await RawPeer.connect(ports.ws);
-    peer.socket.write(upgradeRequest(target));
-    await until(() => peer.received.length > 0 || peer.ended, { what: `an answer to an upgrade of ${target}` });
-    peer.socket.destroy();
-  }
+    }),
+  );
+  await Promise.all(
+    targets.map(async (target) => {
+      const peer = await RawPeer.connect(ports.ws);
+      peer.socket.write(upgradeRequest(target));
+      await until(() => peer.received.length > 0 || peer.ended, { what: `an answer to ${target}` });
+      peer.socket.destroy();
+    }),
+  );
   expect((await fetch(`${tough.adminUrl}/livez`)).status).toBe(200);
   expect(tough.process.exitCode).toBeNull();
 });
@@ -237,11 +242,11 @@ test('never goes over its capacity when many come at once', async () => {
 
 test('counts those it refuses by a close code until they are gone', async () => {
   const full = await start({ MAX_CONNECTIONS: '2', AUTH: 'jwt', JWT_SECRET: secret });
-  // They do not answer the close, so each stays until the gateway loses patience.
+  // They do not answer the close, so they stay.
   const peers = await Promise.all([1, 2].map(() => RawPeer.upgrade(full.ports.ws, '/ws')));
   expect((await refusal(`${full.url}/ws?token=${token({ sub: 'ann' })}`)).status).toBe(503);
-  for (const peer of peers) await peer.end();
-  await (await TestClient.open(`${full.url}/ws?token=${token({ sub: 'ann' })}`)).leave();
+  for (const peer of peers) peer.socket.destroy();
+  await until(() => TestClient.open(`${full.url}/ws?token=${token({ sub: 'ann' })}`), { what: 'room' });
 });
 
 test('closes a connection over the cap of its user with 4406, and nobody else', async () => {

@@ -1,6 +1,7 @@
 // Recovery: how a connection comes into a durable channel. History first, page by page, then live, with nothing
 // missed or doubled at the seam.
 
+import { TidegateError } from '../protocol/errors.ts';
 import type { GapReason } from '../protocol/messages.ts';
 import type { Position } from '../protocol/positions.ts';
 import { judge, type Place, placeOf, type Verdict } from './chain.ts';
@@ -78,6 +79,7 @@ export class Recovery {
     await follower.settled();
     // A client may have heard more elsewhere than this pod has: look again before it is called a fork.
     if (place.offset > (follower.last?.offset ?? 0)) await follower.repair();
+    if (follower.isBehind) throw new TidegateError('bus_unavailable', undefined, { retryAfterMs: 1000 });
     const { last } = follower;
     const known = follower.since(place);
     if (known !== undefined || last === undefined) return known ?? { kind: 'unknown' };

@@ -134,7 +134,7 @@ async function readSettings(quick: boolean): Promise<Settings> {
     );
   }
   const lengths = quick
-    ? { windowSeconds: 1.5, pacedSeconds: 2, warmSeconds: 0.5, idleSettleMs: 1000, starts: 3 }
+    ? { windowSeconds: 1.5, pacedSeconds: 2, warmSeconds: 0.5, idleSettleMs: 1000, starts: 2 }
     : { windowSeconds: 3, pacedSeconds: 4, warmSeconds: 1, idleSettleMs: 2000, starts: 5 };
   return { loadClient: tools.loadClient, core: cores.client, idle, ...lengths };
 }

@@ -25,6 +25,8 @@ export interface TestGateway {
   readonly adminUrl: string;
   /** Everything it has logged so far, parsed. */
   readonly log: LogLine[];
+  /** Everything it has written to standard output and standard error so far. */
+  output(): string;
   /** Sends a signal (SIGTERM unless given), and resolves with the exit code when it has ended. */
   stop(signal?: NodeJS.Signals): Promise<number | null>;
   /** The value of a metric, summed over the labels that are not given; 0 where it does not exist. */
@@ -64,6 +66,7 @@ export async function startGateway(env: Record<string, string> = {}): Promise<Te
     apiUrl: `http://127.0.0.1:${ports.api}`,
     adminUrl,
     log,
+    output,
     async stop(signal = 'SIGTERM') {
       if (child.exitCode === null && child.signalCode === null) {
         child.kill(signal);

@@ -403,8 +403,8 @@ describe.each(backends)('a bus over $name', ({ name, start }) => {
           expect(result).toMatchObject({ status: 'rejected', reason: { code: 'bus_unavailable', retryable: true } });
         }
       }
-      await until(() => first.bus.health.state === 'down', { what: 'the bus to be down', timeoutMs: 20_000 });
-      expect(first.bus.health.reason).toMatch(/ECONNREFUSED/);
+      const isDown = ({ state, reason = '' }: Bus['health']) => state === 'down' && reason.includes('ECONNREFUSED');
+      await until(() => isDown(first.bus.health), { what: 'the bus to say why it is down', timeoutMs: 20_000 });
       first.bus.unsubscribe(topic('outage'));
     });
 

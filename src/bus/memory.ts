@@ -51,11 +51,15 @@ export class MemoryBus implements Bus {
   }
 }
 
+/** How often idempotency keys whose time is over are thrown away. */
+const SWEEP_INTERVAL_MS = 60_000;
+
 /** What gateways would share, for the one that is alone. Members never expire: who keeps them dies with them. */
 class MemoryStore implements Store {
   readonly #members = new Map<string, Set<string>>();
   readonly #bans = new Map<string, number>();
   readonly #keys = new Map<string, { hash: string; untilMs: number; answer: string | undefined }>();
+  #sweptAtMs = 0;
 
   async join(channel: string, users: readonly string[]): Promise<string[]> {
     const members = this.#members.get(channel) ?? new Set();
@@ -93,13 +97,9 @@ class MemoryStore implements Store {
 
   async claim(key: string, hash: string, ttlMs: number): Promise<Claim> {
     const nowMs = Date.now();
-    // Keys stand in the order of their claims, so the expired ones are at the front.
-    for (const [old, { untilMs }] of this.#keys) {
-      if (untilMs > nowMs) break;
-      this.#keys.delete(old);
-    }
+    this.#sweep(nowMs);
     const known = this.#keys.get(key);
-    if (known === undefined) {
+    if (known === undefined || known.untilMs <= nowMs) {
       this.#keys.set(key, { hash, untilMs: nowMs + ttlMs, answer: undefined });
       return { kind: 'new' };
     }
@@ -107,10 +107,17 @@ class MemoryStore implements Store {
     return known.answer === undefined ? { kind: 'in_progress' } : { kind: 'done', answer: known.answer };
   }
 
-  async settle(key: string, hash: string, answer: string | undefined): Promise<void> {
+  async settle(key: string, hash: string, answer: string | undefined, ttlMs: number): Promise<void> {
     const known = this.#keys.get(key);
-    if (known?.hash !== hash) return;
+    // The claim may have expired meanwhile, and the key be another's.
+    if (known !== undefined && known.hash !== hash) return;
     if (answer === undefined) this.#keys.delete(key);
-    else known.answer = answer;
+    else this.#keys.set(key, { hash, untilMs: Date.now() + ttlMs, answer });
+  }
+
+  #sweep(nowMs: number): void {
+    if (nowMs - this.#sweptAtMs < SWEEP_INTERVAL_MS) return;
+    this.#sweptAtMs = nowMs;
+    for (const [key, { untilMs }] of this.#keys) if (untilMs <= nowMs) this.#keys.delete(key);
   }
 }

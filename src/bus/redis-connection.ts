@@ -2,14 +2,20 @@
 
 import type { Redis } from 'ioredis';
 
-/** What Redis is told and asked. */
 export type Arguments = (string | number | Buffer)[];
+
+/** Sends commands to the server that has their key, whatever form Redis has. */
+export interface RedisCommands {
+  call(command: string, args: Arguments): Promise<unknown>;
+  /** The same, for answers that are bytes rather than text. */
+  callBuffer(command: string, args: Arguments): Promise<unknown>;
+}
 
 /** How long to wait before a connection that ioredis has given up is opened again. */
 const REOPEN_MS = 200;
 
 /** Wraps a connection of ioredis. It reconnects by itself; {@link RedisConnector} sets up how. */
-export class RedisConnection {
+export class RedisConnection implements RedisCommands {
   readonly redis: Redis;
   #failure = 'not connected yet';
   #closed = false;
@@ -64,7 +70,6 @@ export class RedisConnection {
     return this.redis.call(command, args);
   }
 
-  /** The same, for answers that are bytes rather than text. */
   callBuffer(command: string, args: Arguments): Promise<unknown> {
     if (!this.ready) return Promise.reject(new Error(this.#failure));
     this.#cork();

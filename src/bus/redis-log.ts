@@ -2,11 +2,11 @@
 
 import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Cluster, Redis } from 'ioredis';
 import { TidegateError } from '../protocol/errors.ts';
 import type { Position } from '../protocol/positions.ts';
 import type { Append, Appended, Log, Slice } from './log.ts';
-import { preload, runScript, type Script, script } from './scripts.ts';
+import type { RedisCommands } from './redis-connection.ts';
+import { runScript, type Script, script } from './scripts.ts';
 
 /** KEYS: head, stream, idempotency key, topic. ARGV: id, end of the header, payload, hash of the payload, TTL of
  * the key, messages to keep (0: only publish), their age in ms, TTL of the head, PUBLISH or SPUBLISH.
@@ -81,25 +81,27 @@ const HEAD_OUTLIVES_MS = 7 * 86_400_000;
 
 const HEADS_AT_ONCE = 256;
 
+/** What every server must know. */
+export const LOG_SCRIPTS: readonly Script[] = [APPEND, READ];
+
 /** What the log needs of its bus. */
 export interface RedisLogOptions {
-  readonly redis: Redis | Cluster;
+  readonly redis: RedisCommands;
   readonly sharded: boolean;
   /** A connection to the master of a topic's slot on which nothing but appends that wait for replicas are sent:
    * WAIT holds up everything behind it, and speaks of the writes of its own connection alone. */
-  connectionFor(topic: string): Redis;
+  connectionFor(topic: string): RedisCommands;
   /** Runs something that waits for Redis, unless too much does so already. */
   bounded<T>(bytes: number, run: () => Promise<T>): Promise<T>;
 }
 
 /** {@link Log} in Redis. */
 export class RedisLog implements Log {
-  readonly #redis: Redis | Cluster;
+  readonly #redis: RedisCommands;
   readonly #options: RedisLogOptions;
 
   constructor(options: RedisLogOptions) {
     this.#redis = options.redis;
-    preload(options.redis, [APPEND, READ]);
     this.#options = options;
   }
 
@@ -129,9 +131,9 @@ export class RedisLog implements Log {
   async heads(channels: readonly string[]): Promise<(Position | undefined)[]> {
     const heads: (Position | undefined)[] = [];
     for (let at = 0; at < channels.length; at += HEADS_AT_ONCE) {
-      const some = channels.slice(at, at + HEADS_AT_ONCE).map((channel) => this.#redis.hmget(headKey(channel), 'offset', 'id'));
+      const some = channels.slice(at, at + HEADS_AT_ONCE).map((channel) => this.#redis.call('hmget', [headKey(channel), 'offset', 'id']));
       try {
-        heads.push(...(await Promise.all(some)).map(([offset, id]) => positionOf(offset, id)));
+        heads.push(...((await Promise.all(some)) as (string | null)[][]).map(([offset, id]) => positionOf(offset, id)));
       } catch (error) {
         throw unavailable(error);
       }
@@ -140,7 +142,7 @@ export class RedisLog implements Log {
   }
 
   async warnings(): Promise<string[]> {
-    const info = await Promise.all([this.#redis.info('memory'), this.#redis.info('persistence')]).catch(() => undefined);
+    const info = await Promise.all(['memory', 'persistence'].map((section) => this.#redis.call('info', [section]))).catch(() => undefined);
     if (info === undefined) return ['Redis does not tell whether it persists or evicts (INFO is refused): see to it yourself'];
     const fields = new Map(info.join('\n').split(/\r?\n/).map((line) => line.split(':', 2) as [string, string]));
     const policy = fields.get('maxmemory_policy') ?? 'noeviction';
@@ -178,8 +180,8 @@ export class RedisLog implements Log {
       const connection = this.#options.connectionFor(topic);
       answer = await runScript(connection, APPEND, keys, args);
       // A replica that does not come in time makes the answer honest, not the append undone.
-      replicated = await connection.wait(replicas.count, replicas.timeoutMs).then(
-        (count) => count >= replicas.count,
+      replicated = await connection.call('wait', [replicas.count, replicas.timeoutMs]).then(
+        (count) => Number(count) >= replicas.count,
         () => false,
       );
     }

@@ -1,8 +1,9 @@
 // The Redis store: presence, bans and idempotency keys, each change one atomic script.
 
-import type { Cluster, Redis } from 'ioredis';
 import { TidegateError } from '../protocol/errors.ts';
 import type { Claim, Members, Store } from './bus.ts';
+import type { RedisCommands } from './redis-connection.ts';
+import { runScript, type Script, script } from './scripts.ts';
 
 // Every key is in KEYS and the scripts begin with a shebang, so that Redis checks on a Cluster that they share a
 // slot. Times are Redis's own: the clocks of pods do not agree.
@@ -11,62 +12,77 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)`;
 
 /** KEYS: members of the channel, then for each user the pods he is on. ARGV: pod, TTL, users. */
-const JOIN = `#!lua${NOW}
+const JOIN = script(`#!lua${NOW}
 local pod, ttl = ARGV[1], tonumber(ARGV[2])
 local joined = {}
 for i = 3, #ARGV do
   if redis.call('ZADD', KEYS[1], 'GT', 'CH', now + ttl, ARGV[i]) == 1 then
+    redis.call('ZREMRANGEBYSCORE', KEYS[i - 1], '-inf', now)
     if redis.call('EXISTS', KEYS[i - 1]) == 0 then joined[#joined + 1] = ARGV[i] end
   end
   redis.call('ZADD', KEYS[i - 1], now + ttl, pod)
   redis.call('PEXPIRE', KEYS[i - 1], ttl)
 end
 redis.call('PEXPIRE', KEYS[1], ttl * 4)
-return joined`;
+return joined`);
 
 /** KEYS: members of the channel, pods of the user. ARGV: pod, user. Returns 1 if he is on no pod any more. */
-const LEAVE = `#!lua${NOW}
+const LEAVE = script(`#!lua${NOW}
 redis.call('ZREM', KEYS[2], ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
 local rest = redis.call('ZRANGE', KEYS[2], -1, -1, 'WITHSCORES')
 if #rest == 0 then return redis.call('ZREM', KEYS[1], ARGV[2]) end
 redis.call('ZADD', KEYS[1], rest[2], ARGV[2])
-return 0`;
+return 0`);
 
 /** KEYS: members of the channel. ARGV: how many to name. */
-const MEMBERS = `#!lua flags=no-writes${NOW}
-return { redis.call('ZCOUNT', KEYS[1], now, '+inf'), redis.call('ZRANGEBYSCORE', KEYS[1], now, '+inf', 'LIMIT', 0, ARGV[1]) }`;
+const MEMBERS = script(`#!lua flags=no-writes${NOW}
+return { redis.call('ZCOUNT', KEYS[1], now, '+inf'), redis.call('ZRANGEBYSCORE', KEYS[1], now, '+inf', 'LIMIT', 0, ARGV[1]) }`);
 
 /** KEYS: members of the channel. At most a thousand at a time, so that no script holds Redis up. */
-const EXPIRE = `#!lua${NOW}
+const EXPIRE = script(`#!lua${NOW}
 local gone = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, 1000)
 if #gone > 0 then redis.call('ZREM', KEYS[1], unpack(gone)) end
-return gone`;
+return gone`);
 
 /** KEYS: all bans. ARGV: user, until. */
-const BAN = `#!lua${NOW}
+const BAN = script(`#!lua${NOW}
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
 redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
-return redis.call('PEXPIREAT', KEYS[1], redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')[2])`;
+return redis.call('PEXPIREAT', KEYS[1], redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')[2])`);
+
+/** KEYS: all bans. */
+const BANS = script(`#!lua flags=no-writes${NOW}
+return redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. string.format('%.0f', now), '+inf', 'WITHSCORES')`);
 
 /** KEYS: the idempotency key. ARGV: hash, TTL. The value is the hash, and the answer after a line's end. */
-const CLAIM = `#!lua
+const CLAIM = script(`#!lua
 if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return { 'new' } end
 local value = redis.call('GET', KEYS[1])
 local split = string.find(value, '\\n', 1, true)
 local hash = split and string.sub(value, 1, split - 1) or value
 if hash ~= ARGV[1] then return { 'reused' } end
 if split then return { 'done', string.sub(value, split + 1) } end
-return { 'in_progress' }`;
+return { 'in_progress' }`);
+
+/** KEYS: the idempotency key. ARGV: hash, TTL, and the answer, if there is one. The claim may have expired meanwhile,
+ * and the key be another's. */
+const SETTLE = script(`#!lua
+local value = redis.call('GET', KEYS[1])
+if value and string.match(value, '^[^\\n]*') ~= ARGV[1] then return end
+if ARGV[3] then redis.call('SET', KEYS[1], ARGV[1] .. '\\n' .. ARGV[3], 'PX', ARGV[2]) else redis.call('DEL', KEYS[1]) end`);
+
+/** What every server must know. */
+export const STORE_SCRIPTS: readonly Script[] = [JOIN, LEAVE, MEMBERS, EXPIRE, BAN, BANS, CLAIM, SETTLE];
 
 const BANS_KEY = 'tg:bans';
 
 /** {@link Store} in Redis. */
 export class RedisStore implements Store {
-  readonly #redis: Redis | Cluster;
+  readonly #redis: RedisCommands;
   readonly #pod: string;
 
-  constructor(redis: Redis | Cluster, pod: string) {
+  constructor(redis: RedisCommands, pod: string) {
     this.#redis = redis;
     this.#pod = pod;
   }
@@ -95,7 +111,7 @@ export class RedisStore implements Store {
   }
 
   async bans(): Promise<Map<string, number>> {
-    const flat = texts(await this.#answer(this.#redis.zrange(BANS_KEY, '0', '-1', 'WITHSCORES')));
+    const flat = texts(await this.#run(BANS, [BANS_KEY], []));
     const bans = new Map<string, number>();
     for (let at = 0; at + 1 < flat.length; at += 2) bans.set(flat[at] ?? '', Number(flat[at + 1]));
     return bans;
@@ -108,18 +124,12 @@ export class RedisStore implements Store {
   }
 
   async settle(key: string, hash: string, answer: string | undefined, ttlMs: number): Promise<void> {
-    const redis = this.#redis;
-    if (answer === undefined) await this.#answer(redis.del(keyKey(key)));
-    else await this.#answer(redis.set(keyKey(key), `${hash}\n${answer}`, 'PX', ttlMs));
+    await this.#run(SETTLE, [keyKey(key)], answer === undefined ? [hash, ttlMs] : [hash, ttlMs, answer]);
   }
 
-  #run(script: string, keys: readonly string[], args: readonly (string | number)[]): Promise<unknown> {
-    return this.#answer(this.#redis.call('eval', [script, keys.length, ...keys, ...args]));
-  }
-
-  async #answer<T>(command: Promise<T>): Promise<T> {
+  async #run(what: Script, keys: readonly string[], args: readonly (string | number)[]): Promise<unknown> {
     try {
-      return await command;
+      return await runScript(this.#redis, what, keys, args);
     } catch (error) {
       throw new TidegateError('bus_unavailable', undefined, { cause: error });
     }

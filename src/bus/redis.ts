@@ -1,22 +1,29 @@
 // The Redis bus: Pub/Sub between pods. Standalone and Sentinel have one lane; a Cluster has one for each master.
 
-import calculateSlot from 'cluster-key-slot';
-import { Cluster, type Redis } from 'ioredis';
+import { once } from 'node:events';
 import type { Report } from '../platform/logs.ts';
 import { TidegateError } from '../protocol/errors.ts';
 import { type Bus, type BusListener, type BusState, TOPIC_PREFIX } from './bus.ts';
-import { type RedisAddress, RedisConnector } from './redis-connect.ts';
-import { RedisLog } from './redis-log.ts';
-import { RedisStore } from './redis-store.ts';
-import { RedisSubscriber } from './redis-subscriber.ts';
 import { Probe } from './probe.ts';
+import { type RedisAddress, RedisConnector } from './redis-connect.ts';
+import { type Arguments, type RedisCommands, type RedisConnection, reasonOf } from './redis-connection.ts';
+import { LOG_SCRIPTS, RedisLog } from './redis-log.ts';
+import { type Host, readRedirect, Slots } from './redis-slots.ts';
+import { RedisStore, STORE_SCRIPTS } from './redis-store.ts';
+import { RedisSubscriber } from './redis-subscriber.ts';
+import { preload } from './scripts.ts';
 
-/** One subscriber and the probe that shows whether messages reach it. */
+/** What leads to one server: connections, and the probe that shows whether messages come back through them. */
 interface Lane {
   /** `host:port` of the master on a Cluster, else empty. */
   readonly node: string;
+  /** Where that is; undefined where it is for Sentinel to say. */
+  readonly host: Host | undefined;
+  readonly commands: RedisConnection;
   readonly subscriber: RedisSubscriber;
   readonly probe: Probe;
+  /** For appends that wait for replicas; made when it is first needed. */
+  waiting: RedisConnection | undefined;
 }
 
 /** What a Redis bus is told, and what it tells beside messages. */
@@ -33,16 +40,15 @@ export interface RedisBusOptions {
 const MAX_PENDING_PUBLISHES = 20_000;
 const MAX_PENDING_BYTES = 64 * 1_048_576;
 
-/** A connection that took no probe for so long is made anew: a line that was cut without a word would be waited
- * on for minutes. */
-const STALLED_AFTER_MS = 2500;
-
-/** How long the nodes of a Cluster take to tell each other who owns a slot. */
-const GOSSIP_MS = 1000;
-
-/** How often a Cluster's slots are looked at when nothing says that they moved. */
+/** How often a Cluster's slots are looked at when nothing says that they moved, and while nobody answers. */
 const SLOTS_INTERVAL_MS = 5000;
-const SLOTS = 16_384;
+const SLOTS_RETRY_MS = 200;
+
+/** How often a command follows its key to another node, and how long it waits there for a connection. */
+const MAX_REDIRECTS = 3;
+const REDIRECT_TIMEOUT_MS = 1000;
+
+const PROBE_PREFIX = `${TOPIC_PREFIX}{probe:`;
 
 /** {@link Bus} over Redis Pub/Sub. */
 export class RedisBus implements Bus {
@@ -51,30 +57,34 @@ export class RedisBus implements Bus {
   readonly log: RedisLog;
   readonly #options: RedisBusOptions;
   readonly #connector: RedisConnector;
-  readonly #commands: Redis | Cluster;
+  readonly #isCluster: boolean;
   readonly #lanes = new Map<string, Lane>();
-  /** By node, as lanes are. */
-  readonly #waiting = new Map<string, Redis>();
-  /** Owner (`host:port`) of each slot, on a Cluster. */
-  #owners: readonly string[] = [];
+  /** Who owns which slot, on a Cluster. */
+  #slots = new Slots(undefined, { host: '', port: 0 });
+  /** Why the slots are not known, for people. */
+  #slotsFailure = '';
+  #slotsTimer: NodeJS.Timeout | undefined;
+  /** Looks at the slots that have not begun yet, by the node that is asked first. */
+  readonly #looks = new Map<string, Promise<void>>();
+  #lastLook: Promise<void> = Promise.resolve();
   #listener: BusListener | undefined;
   #pendingPublishes = 0;
   #pendingBytes = 0;
-  #slotsTimer: NodeJS.Timeout | undefined;
-  #refreshing: Promise<void> | undefined;
   #stopped = false;
 
   /** @throws {Error} where the address cannot be used. Connects to nothing yet. */
   constructor(options: RedisBusOptions) {
     this.#options = options;
     this.#connector = new RedisConnector(options.address);
-    this.#commands = this.#connector.commands();
-    // Every command that fails rejects its own promise; the event would say it a second time.
-    this.#commands.on('error', () => {});
-    this.store = new RedisStore(this.#commands, options.pod);
+    this.#isCluster = this.#connector.mode === 'cluster';
+    const commands: RedisCommands = {
+      call: (command, args) => this.#call(keyOf(command, args), (lane) => lane.commands.call(command, args)),
+      callBuffer: (command, args) => this.#call(keyOf(command, args), (lane) => lane.commands.callBuffer(command, args)),
+    };
+    this.store = new RedisStore(commands, options.pod);
     this.log = new RedisLog({
-      redis: this.#commands,
-      sharded: this.#connector.mode === 'cluster',
+      redis: commands,
+      sharded: this.#isCluster,
       connectionFor: (topic) => this.#waitingConnection(topic),
       bounded: (bytes, run) => this.#bounded(bytes, run),
     });
@@ -82,25 +92,24 @@ export class RedisBus implements Bus {
 
   get health(): { state: BusState; reason?: string } {
     const lanes = [...this.#lanes.values()];
-    if (lanes.length === 0) return { state: 'starting', reason: 'Redis has not been reached yet' };
+    if (lanes.length === 0) return { state: 'starting', reason: `Redis has not been reached yet${this.#slotsFailure}` };
     for (const state of ['starting', 'down', 'deaf'] as const) {
       const lane = lanes.find((it) => it.probe.state === state);
-      if (lane !== undefined) return { state, reason: lane.probe.reason };
+      if (lane !== undefined) return { state, reason: reasonOfLane(lane) };
     }
     return { state: 'up' };
   }
 
   async start(listener: BusListener): Promise<void> {
     this.#listener = listener;
-    this.#commands.connect().catch(() => {});
-    if (this.#commands instanceof Cluster) {
+    if (this.#isCluster) {
       while (this.#lanes.size === 0 && !this.#stopped) {
-        await this.#refreshLanes();
-        if (this.#lanes.size === 0) await new Promise((resolve) => setTimeout(resolve, 100));
+        await this.#lookAtSlots();
+        if (this.#lanes.size === 0) await new Promise((resolve) => setTimeout(resolve, SLOTS_RETRY_MS));
       }
-      this.#slotsTimer = setInterval(() => void this.#refreshLanes(), SLOTS_INTERVAL_MS);
+      this.#slotsTimer = setInterval(() => void this.#lookAtSlots(), SLOTS_INTERVAL_MS).unref();
     } else {
-      this.#openLane('', undefined);
+      this.#openLane('', undefined, `${PROBE_PREFIX}0}:${this.#options.pod}`);
     }
     await Promise.all([...this.#lanes.values()].map((lane) => lane.probe.firstReturn));
   }
@@ -115,21 +124,21 @@ export class RedisBus implements Bus {
   }
 
   subscribe(topic: string): Promise<void> | undefined {
-    return this.#laneOf(topic)?.subscriber.subscribe(topic);
+    return this.#laneHolding(topic)?.subscriber.subscribe(topic);
   }
 
   unsubscribe(topic: string): void {
-    for (const lane of this.#lanes.values()) lane.subscriber.unsubscribe(topic);
+    for (const { subscriber } of this.#lanes.values()) subscriber.unsubscribe(topic);
   }
 
   async topics(prefix: string, limit: number): Promise<string[]> {
     const pattern = `${prefix.replace(/[\\*?[\]]/g, '\\$&')}*`;
+    // Each node tells of its own subscribers; on a Cluster Tidegate's topics are sharded, and raw ones are not.
+    const kinds = this.#isCluster ? ['SHARDCHANNELS', 'CHANNELS'] : ['CHANNELS'];
+    const asked = [...this.#lanes.values()].flatMap(({ commands }) => kinds.map((kind) => commands.call('pubsub', [kind, pattern])));
     try {
-      const found =
-        this.#commands instanceof Cluster
-          ? await Promise.all(this.#commands.nodes('master').map((node) => node.pubsub('SHARDCHANNELS', pattern)))
-          : [await this.#commands.pubsub('CHANNELS', pattern)];
-      return [...new Set(found.flat().map(String))].slice(0, limit);
+      const topics = new Set((await Promise.all(asked)).flat().map(String));
+      return [...topics].filter((topic) => !topic.startsWith(PROBE_PREFIX)).slice(0, limit);
     } catch (error) {
       throw new TidegateError('bus_unavailable', undefined, { cause: error });
     }
@@ -140,9 +149,6 @@ export class RedisBus implements Bus {
     this.#listener = undefined;
     clearInterval(this.#slotsTimer);
     for (const lane of this.#lanes.values()) this.#closeLane(lane);
-    this.#lanes.clear();
-    this.#commands.disconnect();
-    for (const connection of this.#waiting.values()) connection.disconnect();
   }
 
   /** Runs something that waits for Redis. @throws {TidegateError} `overloaded` where too much does so already. */
@@ -160,149 +166,216 @@ export class RedisBus implements Bus {
     }
   }
 
-  /** The connection for appends that wait for replicas, made when it is first needed. */
-  #waitingConnection(topic: string): Redis {
-    const node = this.#isSharded(topic) ? (this.#owners[calculateSlot(topic)] ?? '') : '';
-    let connection = this.#waiting.get(node);
-    if (connection === undefined) {
-      const [host = '', port = ''] = node === '' ? [] : splitNode(node);
-      connection = this.#connector.waiting(node === '' ? undefined : { host, port: Number(port) });
-      this.#waiting.set(node, connection);
-    }
-    return connection;
+  #publish(topic: string, bytes: Buffer): Promise<unknown> {
+    const command = this.#isSharded(topic) ? 'spublish' : 'publish';
+    return this.#call(topic, (lane) => lane.commands.call(command, [topic, bytes]));
   }
 
-  #publish(topic: string, bytes: Buffer): Promise<unknown> {
-    return this.#isSharded(topic) ? this.#commands.spublish(topic, bytes) : this.#commands.publish(topic, bytes);
+  /** Sends a command to the server that has its key, and on a Cluster after the key where it has moved. Only what
+   * was refused is sent again, so nothing happens twice. */
+  async #call<T>(key: string, send: (lane: Lane) => Promise<T>): Promise<T> {
+    let lane = this.#laneOf(key);
+    for (let redirects = 0; ; redirects += 1) {
+      if (lane === undefined) throw new Error(`Redis has not been reached yet${this.#slotsFailure}`);
+      try {
+        return await send(lane);
+      } catch (error) {
+        const redirect = lane.host && readRedirect(error, lane.host);
+        if (redirect === undefined || redirects === MAX_REDIRECTS) throw error;
+        if (redirect.kind === 'ASK') {
+          const asked = this.#lanes.get(redirect.node);
+          if (asked === undefined) throw error;
+          asked.commands.call('asking', []).catch(() => {});
+          return await send(asked);
+        }
+        // The node that sent it on knows where the slot is now; others may not have heard of it yet.
+        await this.#lookAtSlots(lane.node);
+        lane = this.#laneOf(key);
+        if (lane?.commands.ready === false) {
+          await once(lane.commands.redis, 'ready', { signal: AbortSignal.timeout(REDIRECT_TIMEOUT_MS) });
+        }
+      }
+    }
   }
 
   #isSharded(topic: string): boolean {
-    return this.#connector.mode === 'cluster' && topic.startsWith(TOPIC_PREFIX);
+    return this.#isCluster && topic.startsWith(TOPIC_PREFIX);
   }
 
-  #laneOf(topic: string): Lane | undefined {
-    if (this.#isSharded(topic)) {
-      const lane = this.#lanes.get(this.#owners[calculateSlot(topic)] ?? '');
-      if (lane !== undefined) return lane;
-    }
-    // PUBLISH reaches every node of a Cluster, so any will do for raw channels.
-    return this.#lanes.values().next().value;
+  /** The lane to the owner of a key or topic. Raw topics have one too: any node would do, but only where all
+   * gateways use the same do all hear the messages in one order. */
+  #laneOf(key: string): Lane | undefined {
+    const owner = this.#isCluster ? this.#slots.ownerOf(key) : undefined;
+    return (owner === undefined ? undefined : this.#lanes.get(owner)) ?? this.#lanes.values().next().value;
   }
 
-  #openLane(node: string, probeTopic: string | undefined): Lane {
-    const [host = '', port = ''] = node === '' ? [] : splitNode(node);
-    const redis = this.#connector.subscriber(node === '' ? undefined : { host, port: Number(port) });
-    const subscriber = new RedisSubscriber(redis, this.#connector.mode === 'cluster', {
+  /** The lane that is subscribed to a topic, or should be. Raw topics stay where they are when slots move. */
+  #laneHolding(topic: string): Lane | undefined {
+    if (this.#isCluster) for (const lane of this.#lanes.values()) if (lane.subscriber.has(topic)) return lane;
+    return this.#laneOf(topic);
+  }
+
+  #openLane(node: string, host: Host | undefined, probeTopic: string): void {
+    const commands = this.#connector.connection('tidegate', host);
+    const subscriber = new RedisSubscriber(this.#connector.connection('tidegate-subscriber', host), this.#isCluster, {
       message: (topic, bytes) => {
         if (!probe.hear(topic, bytes)) this.#listener?.message(topic, bytes);
       },
-      interrupted: (topics) => this.#listener?.interrupted(topics),
-      moved: () => {
-        void this.#refreshLanes();
-        // The node that was asked may itself not have heard yet where the slot went.
-        setTimeout(() => void this.#refreshLanes(), GOSSIP_MS).unref();
+      interrupted: (topics) => {
+        const others = topics.filter((topic) => topic !== probe.topic);
+        if (others.length < topics.length) probe.again();
+        if (others.length > 0) this.#listener?.interrupted(others);
       },
+      moved: () => void this.#lookAtSlots(node),
       reconnected: () => this.#options.onReconnect(),
     });
-    const probe: Probe = new Probe({
-      topic: probeTopic ?? `${TOPIC_PREFIX}probe:${this.#options.pod}`,
-      publish: (topic, bytes) => this.#publish(topic, bytes),
+    const probe = new Probe({
+      topic: probeTopic,
+      publish: async (topic, bytes) => {
+        try {
+          await commands.call(this.#isCluster ? 'spublish' : 'publish', [topic, bytes]);
+        } catch (error) {
+          // Afterwards this probe is no more, and another topic is used.
+          if (host && readRedirect(error, host)) await this.#lookAtSlots(node);
+          throw error;
+        }
+      },
       subscribe: (topic) => subscriber.subscribe(topic),
       onReturn: this.#options.onProbe,
-      onDeaf: () => {
-        subscriber.reconnect();
-        void this.#refreshLanes();
+      onDeaf: (missed) => {
+        void this.#lookAtSlots();
+        // Ever more rarely: a subscriber with very many topics needs a while to be there again.
+        if (!Number.isInteger(Math.log2(missed))) return;
+        subscriber.renew();
+        // After a failover the two may have ended up at different servers.
+        if (missed > 1) commands.renew();
       },
-      onSilence: (silentMs) => {
-        void this.#refreshLanes();
-        if (silentMs > STALLED_AFTER_MS) this.#reconnectStalled(node, subscriber);
+      onRefusal: () => void this.#lookAtSlots(),
+      onStall: () => {
+        commands.renew();
+        subscriber.renew();
+        void this.#lookAtSlots();
       },
     });
-    const lane = { node, subscriber, probe };
-    this.#lanes.set(node, lane);
-    subscriber.connect();
+    commands.redis.on('ready', () => {
+      preload(commands, [...LOG_SCRIPTS, ...STORE_SCRIPTS]);
+      probe.again();
+    });
+    this.#lanes.set(node, { node, host, commands, subscriber, probe, waiting: undefined });
+    commands.open();
+    subscriber.open();
     probe.start();
-    return lane;
-  }
-
-  #reconnectStalled(node: string, subscriber: RedisSubscriber): void {
-    const connections = this.#commands instanceof Cluster ? this.#commands.nodes('master') : [this.#commands];
-    for (const redis of connections) {
-      const isThis = node === '' || `${redis.options.host}:${redis.options.port}` === node;
-      if (isThis && redis.status === 'ready') redis.disconnect(true);
-    }
-    if (subscriber.ready) subscriber.reconnect();
   }
 
   #closeLane(lane: Lane): void {
     lane.probe.stop();
     lane.subscriber.stop();
+    lane.commands.close();
+    lane.waiting?.close();
     this.#lanes.delete(lane.node);
   }
 
-  /** Looks up a Cluster's masters, opens and closes lanes to match, and moves topics to the lane of their slot. */
-  async #refreshLanes(): Promise<void> {
-    if (this.#connector.mode !== 'cluster' || this.#stopped) return;
-    this.#refreshing ??= this.#refresh()
-      .catch((error: unknown) => {
-        if (!this.#stopped) this.#options.report('bus.slots', error);
-      })
-      .finally(() => {
-        this.#refreshing = undefined;
-      });
-    await this.#refreshing;
+  /** The connection for appends that wait for replicas. @throws {Error} where no server has been reached yet. */
+  #waitingConnection(topic: string): RedisConnection {
+    const lane = this.#laneOf(topic);
+    if (lane === undefined) throw new Error('Redis has not been reached yet');
+    if (lane.waiting === undefined) {
+      lane.waiting = this.#connector.connection('tidegate-wait', lane.host);
+      lane.waiting.open();
+    }
+    return lane.waiting;
   }
 
-  async #refresh(): Promise<void> {
-    if (!(this.#commands instanceof Cluster) || this.#commands.status !== 'ready') return;
-    const owners = readOwners(await this.#commands.cluster('SLOTS'));
-    if (this.#stopped || owners.size === 0) return;
-    const slots: string[] = new Array(SLOTS).fill('');
-    for (const [node, ranges] of owners) for (const [start, end] of ranges) slots.fill(node, start, end + 1);
-    this.#owners = slots;
-    for (const node of owners.keys()) {
+  /** Looks up a Cluster's masters, opens and closes lanes to match, and moves topics to the lane of their slot. One
+   * look at a time; those who ask for one while it runs share the next. */
+  #lookAtSlots(askFirst = ''): Promise<void> {
+    if (!this.#isCluster || this.#stopped) return Promise.resolve();
+    const planned = this.#looks.get(askFirst);
+    if (planned !== undefined) return planned;
+    const look = this.#lastLook.then(async () => {
+      this.#looks.delete(askFirst);
+      try {
+        const slots = await this.#readSlots(askFirst);
+        this.#slotsFailure = '';
+        if (!this.#stopped) this.#follow(slots);
+      } catch (error) {
+        this.#slotsFailure = `: ${reasonOf(error)}`;
+      }
+    });
+    this.#looks.set(askFirst, look);
+    this.#lastLook = look;
+    return look;
+  }
+
+  /** Asks one node after the other, and where none is connected, those of the address. */
+  async #readSlots(askFirst: string): Promise<Slots> {
+    let failure: unknown = new Error('no node owns any slot');
+    const ask = async (connection: RedisConnection, host: Host) => {
+      try {
+        const slots = new Slots(await connection.call('cluster', ['SLOTS']), host);
+        return slots.nodes.size > 0 ? slots : undefined;
+      } catch (error) {
+        failure = error;
+        return undefined;
+      }
+    };
+    // Not always the same one: it might be alone in what it believes.
+    const lanes = [...this.#lanes.values()].sort(() => Math.random() - 0.5);
+    lanes.sort((a, b) => Number(b.node === askFirst) - Number(a.node === askFirst));
+    for (const { commands, host } of lanes) {
+      const slots = commands.ready && host !== undefined ? await ask(commands, host) : undefined;
+      if (slots !== undefined) return slots;
+    }
+    for (const host of this.#connector.hosts) {
+      const connection = this.#connector.connection('tidegate-slots', host);
+      try {
+        await connection.redis.connect().catch(() => {});
+        const slots = await ask(connection, host);
+        if (slots !== undefined) return slots;
+      } finally {
+        connection.close();
+      }
+    }
+    throw failure;
+  }
+
+  #follow(slots: Slots): void {
+    if (slots.equals(this.#slots)) return;
+    this.#slots = slots;
+    for (const [node, host] of slots.nodes) {
       const lane = this.#lanes.get(node);
-      if (lane === undefined) this.#openLane(node, this.#probeTopicOn(node));
-      else if (slots[calculateSlot(lane.probe.topic)] !== node) {
+      if (lane === undefined) this.#openLane(node, host, this.#probeTopicOn(node));
+      else if (slots.ownerOf(lane.probe.topic) !== node) {
         lane.subscriber.unsubscribe(lane.probe.topic);
         lane.probe.moveTo(this.#probeTopicOn(node));
       }
     }
     for (const lane of [...this.#lanes.values()]) {
+      const isGone = !slots.nodes.has(lane.node);
       for (const topic of [...lane.subscriber.topics]) {
-        if (topic === lane.probe.topic) continue;
-        const target = owners.has(lane.node) && !this.#isSharded(topic) ? lane : this.#laneOf(topic);
+        if (topic === lane.probe.topic || (!isGone && !this.#isSharded(topic))) continue;
+        const target = this.#laneOf(topic);
         if (target !== undefined && target !== lane) target.subscriber.adopt(topic, lane.subscriber.release(topic));
       }
-      if (!owners.has(lane.node)) this.#closeLane(lane);
+      if (isGone) this.#closeLane(lane);
     }
   }
 
   /** A topic whose slot the node owns. Found after about as many tries as there are masters. */
   #probeTopicOn(node: string): string {
     for (let salt = 0; ; salt += 1) {
-      const topic = `${TOPIC_PREFIX}probe:${this.#options.pod}:${salt}`;
-      if (this.#owners[calculateSlot(topic)] === node) return topic;
+      const topic = `${PROBE_PREFIX}${salt}}:${this.#options.pod}`;
+      if (this.#slots.ownerOf(topic) === node) return topic;
     }
   }
 }
 
-/** The slot ranges of each master in the answer of CLUSTER SLOTS: [start, end, [host, port, ...], replicas...]. */
-function readOwners(answer: unknown): Map<string, [start: number, end: number][]> {
-  const owners = new Map<string, [number, number][]>();
-  if (!Array.isArray(answer)) return owners;
-  for (const [start, end, master] of answer as [unknown, unknown, unknown][]) {
-    if (!Array.isArray(master)) continue;
-    const node = `${String(master[0])}:${String(master[1])}`;
-    const ranges = owners.get(node) ?? [];
-    ranges.push([Number(start), Number(end)]);
-    owners.set(node, ranges);
-  }
-  return owners;
+/** What decides where a command goes: its first key, or just any text where it has none. */
+function keyOf(command: string, args: Arguments): string {
+  return String(command.startsWith('eval') ? args[2] : args[0]);
 }
 
-/** Host and port of `host:port`, where the host may itself hold colons (IPv6). */
-function splitNode(node: string): [host: string, port: string] {
-  const at = node.lastIndexOf(':');
-  return [node.slice(0, at), node.slice(at + 1)];
+function reasonOfLane({ node, probe, subscriber }: Lane): string {
+  const why = probe.state === 'deaf' && subscriber.failure !== undefined ? `: ${subscriber.failure}` : '';
+  return `${probe.reason}${why}${node && ` (${node})`}`;
 }

@@ -1,7 +1,7 @@
 // Scripts: how Lua runs in Redis, by its digest, and sent whole only to a Redis that does not know it yet.
 
 import { createHash } from 'node:crypto';
-import { Cluster, type Redis } from 'ioredis';
+import type { RedisCommands } from './redis-connection.ts';
 
 /** A Lua script and the name Redis knows it by. */
 export interface Script {
@@ -15,7 +15,7 @@ export function script(text: string): Script {
 
 /** Runs a script. A Redis that was restarted has forgotten it and says so before it does anything. */
 export async function runScript(
-  redis: Redis | Cluster,
+  redis: RedisCommands,
   { text, sha }: Script,
   keys: readonly string[],
   args: readonly (string | number | Buffer)[],
@@ -33,12 +33,8 @@ export async function runScript(
   }
 }
 
-/** Has every server know the scripts before anything else is asked of it. Otherwise each call under way at a restart
- * would be sent a second time, and some would overtake others. */
-export function preload(redis: Redis | Cluster, scripts: readonly Script[]): void {
-  const onReady = (node: Redis) => {
-    for (const { text } of scripts) node.script('LOAD', text).catch(() => {});
-  };
-  if (redis instanceof Cluster) redis.on('+node', (node: Redis) => node.on('ready', () => onReady(node)));
-  else redis.on('ready', () => onReady(redis));
+/** Has a server know scripts before anything else is asked of it. Otherwise each call under way at a restart would be
+ * sent a second time, and some would overtake others. */
+export function preload(server: RedisCommands, scripts: readonly Script[]): void {
+  for (const { text } of scripts) server.call('script', ['LOAD', text]).catch(() => {});
 }

@@ -3,53 +3,42 @@
 import { actionAfter } from '../protocol/close-action.ts';
 import type { MAX_CHANNELS_PER_COMMAND } from '../protocol/commands.ts';
 import { isName } from '../protocol/names.ts';
-import { type Backoff, backoffMs } from './backoff.ts';
-import { ClientError } from './errors.ts';
-import { type ClientEvents, type CloseReason, Events, type Message, type PresenceChange, type State } from './events.ts';
+import { ClientError, errorOf } from './errors.ts';
+import {
+  type ClientEvents,
+  type CloseReason,
+  Events,
+  type Message,
+  type PresenceChange,
+  type State,
+} from './events.ts';
 import { type Answer, type Frame, Link, type LinkOwner } from './link.ts';
-import { errorOf, Outbox, type Sending } from './outbox.ts';
-import { type Cancel, type Platform, system, type WebSocketConstructor } from './platform.ts';
-import { type Item, Stream, type StreamSink, type Subscribed } from './stream.ts';
+import { Outbox, type Sending } from './outbox.ts';
+import { type Platform, system } from './platform.ts';
+import { backoffMs, type ConnectOptions, type Settings, settingsOf } from './settings.ts';
+import { type Item, Stream, type Subscribed } from './stream.ts';
+import { Timer } from './timer.ts';
 import { Tokens } from './tokens.ts';
 
-export { ClientError, type ClientErrorCode } from './errors.ts';
-export type { ClientEvents, CloseReason, Gap, Message, Move, PresenceChange, Recovery, State, StateChange } from './events.ts';
+export { ClientError, type ClientErrorCode, type ClientErrorDetails } from './errors.ts';
+export type {
+  ClientEvents,
+  CloseReason,
+  Gap,
+  Message,
+  Move,
+  PresenceChange,
+  Recovery,
+  State,
+  StateChange,
+} from './events.ts';
 export type { WebSocketConstructor, WebSocketLike } from './platform.ts';
+export type { ConnectOptions } from './settings.ts';
 
 const MAX_CHANNELS = 1000 satisfies typeof MAX_CHANNELS_PER_COMMAND;
 
-/** How long `close` waits for the closing handshake. */
-const CLOSE_TIMEOUT_MS = 1000;
-
-/** What `connect` takes. All times are in milliseconds. */
-export interface ConnectOptions {
-  /** `wss://host/ws`, or `wss://host/ws/USER`. */
-  readonly url: string;
-  /** Gets a token. Called before the first connection, before the token expires, and when it was refused. */
-  readonly token?: (() => Promise<string> | string) | undefined;
-  /** A WebSocket class, where the global one will not do. */
-  readonly WebSocket?: WebSocketConstructor | undefined;
-  /** Closes the client. */
-  readonly signal?: AbortSignal | undefined;
-  /** The first try to reconnect comes after up to so long, at random; each further one up to twice as long. Default: 1000. */
-  readonly backoffMs?: number;
-  /** No try comes later than this. Default: 30000. */
-  readonly maxBackoffMs?: number;
-  /** How long a connection may take to be open, and `token()` to answer. Default: 10000. */
-  readonly connectTimeoutMs?: number;
-  /** How long a gateway that was asked whether it is there may take to answer. Default: 10000. */
-  readonly pongTimeoutMs?: number;
-  /** How long a gateway may take to answer a command before the connection is given up. Default: 30000. */
-  readonly answerTimeoutMs?: number;
-  /** After a connection has been open for so long, tries are counted anew. Default: 5000. */
-  readonly stableMs?: number;
-  /** How long the old connection is kept open after a move, for what is on its way over it. Default: 1000. */
-  readonly overlapMs?: number;
-  /** How many publishes and other calls may be unanswered, offline or not; one more is rejected. Default: 1000. */
-  readonly maxQueued?: number;
-  /** How many bytes they may have together. Default: 1048576. */
-  readonly maxQueuedBytes?: number;
-}
+/** What a subscribe has beside its channels, with room to spare. */
+const COMMAND_BYTES = 96;
 
 /** How a message is published. */
 export interface PublishOptions {
@@ -62,9 +51,11 @@ export interface PublishOptions {
 /** What became of a message that was published or sent. */
 export interface Published {
   /** Absent on raw channels. */
-  readonly id?: string;
+  readonly id: string | undefined;
   /** Where it stands in a durable channel. */
-  readonly position?: string;
+  readonly position: string | undefined;
+  /** Whether as many replicas as the namespace asks for have it; undefined where it asks for none. */
+  readonly replicated: boolean | undefined;
 }
 
 /** Who is in a channel. The list is capped, `total` is not. */
@@ -76,7 +67,7 @@ export interface Presence {
 /** How a channel is subscribed to. */
 export interface SubscribeOptions {
   /** A position of a durable channel: what came after it is replayed. Counts for a channel's first handler. */
-  readonly after?: string;
+  readonly after?: string | undefined;
 }
 
 /** One handler's place in a channel. */
@@ -85,7 +76,7 @@ export interface Subscription {
   /** Resolves when the gateway delivers, and rejects where it refuses. Need not be looked at: a refusal is told by
    * the `error` event, too. */
   readonly ready: Promise<void>;
-  /** Where the channel stands: what to come back with as `after`, also in another client. */
+  /** Where the application stands in a durable channel: what to come back with as `after`, also in another client. */
   readonly position: string | undefined;
   /** Takes the handler away. Without handlers the channel is left. */
   unsubscribe(): void;
@@ -101,10 +92,12 @@ export interface Subscription {
  */
 export interface Channel<T = unknown> {
   readonly name: string;
+  /** @throws {ClientError} `closed` */
   subscribe(handler: (message: Message<T>) => unknown, options?: SubscribeOptions): Subscription;
-  /** Publishes, or keeps it until there is a connection. Resolves when the gateway has it. @throws {ClientError} */
+  /** Publishes, or keeps the message until there is a connection. Resolves when the gateway has it, and rejects with a
+   * {@link ClientError}. */
   publish(data: T, options?: PublishOptions): Promise<Published>;
-  /** @throws {ClientError} */
+  /** Who is there. Rejects with a {@link ClientError}. */
   presence(): Promise<Presence>;
 }
 
@@ -133,64 +126,61 @@ export function connect(options: ConnectOptions): Client {
 
 /** A client: made by {@link connect}. */
 export class Client {
-  readonly #options: ConnectOptions;
+  readonly #settings: Settings;
   readonly #platform: Platform;
-  readonly #backoff: Backoff;
   readonly #events = new Events();
-  readonly #entries = new Map<string, Entry>();
-  /** Entries whose gateway has to be told of a change. */
-  readonly #changed = new Set<Entry>();
   readonly #outbox: Outbox;
   readonly #tokens: Tokens | undefined;
-  readonly #direct: Stream;
   readonly #owner: LinkOwner;
-  readonly #cancelOnline: Cancel;
+  readonly #offOnline: () => void;
   readonly #onAbort = () => void this.#close({ code: 1000, reason: 'aborted' });
   #state: State = 'connecting';
-  #reason: CloseReason | undefined;
+  #user: string | undefined;
   /** The connection that is used. */
   #link: Link | undefined;
   /** The one that is to be used next. */
   #opening: Link | undefined;
   /** The one that was used before, and is open for what is still on its way. */
   #leaving: Link | undefined;
+  /** Why the gateway wants this client to move; undefined where it does not. */
+  #moveCode: number | undefined;
   /** Counts the tries to open, so that one that was overtaken notices. */
   #opens = 0;
   #attempt = 0;
-  #user: string | undefined;
-  #moving: number | undefined;
-  #cancelRetry: Cancel | undefined;
-  #cancelStable: Cancel | undefined;
-  #cancelLeaving: Cancel | undefined;
-  /** Tries to subscribe that failed in a row. */
-  #resubscribes = 0;
-  #cancelResubscribe: Cancel | undefined;
+  readonly #retryTimer: Timer;
+  readonly #stableTimer: Timer;
+  readonly #leaveTimer: Timer;
+  readonly #direct = new Stream(undefined, undefined, this.#events, (message) =>
+    this.#events.emit('direct', message),
+  );
+  readonly #entries = new Map<string, Entry>();
+  /** Those of which the gateway has to be told something. */
+  readonly #changed = new Set<Entry>();
+  /** Subscriptions that failed in a row. */
+  #subscribeAttempt = 0;
+  readonly #subscribeTimer: Timer;
+  #closedBy: ClientError | undefined;
   #closing: Promise<unknown> | undefined;
 
   /** Use {@link connect}. Tests bring a platform of their own. */
   constructor(options: ConnectOptions, platform: Platform) {
-    this.#options = options;
+    const settings = settingsOf(options);
+    const { token, signal } = options;
+    this.#settings = settings;
     this.#platform = platform;
-    const { backoffMs: baseMs = 1000, maxBackoffMs: capMs = 30_000, token, signal } = options;
-    const { maxQueued = 1000, maxQueuedBytes = 1_048_576 } = options;
-    this.#backoff = { baseMs, capMs };
-    this.#outbox = new Outbox({ maxQueued, maxQueuedBytes, backoff: this.#backoff, platform });
-    this.#tokens = token && new Tokens({
-      fetch: token,
-      timeoutMs: options.connectTimeoutMs ?? 10_000,
-      backoff: this.#backoff,
-      platform,
-      renew: () => void this.#renewToken(),
-    });
-    const sink = this.#sink((message) => this.#events.emit('direct', message));
-    this.#direct = new Stream(undefined, undefined, sink);
+    this.#retryTimer = new Timer(platform);
+    this.#stableTimer = new Timer(platform);
+    this.#leaveTimer = new Timer(platform);
+    this.#subscribeTimer = new Timer(platform);
+    this.#outbox = new Outbox(settings, platform);
+    this.#tokens = token && new Tokens(token, settings, platform, () => void this.#renewToken());
     this.#owner = {
       welcomed: (link, welcome) => this.#welcomed(link, welcome),
       received: (link, frame) => this.#received(link, frame),
       ended: (link, reason) => this.#ended(link, reason),
     };
-    this.#cancelOnline = platform.onOnline(() => {
-      if (this.#cancelRetry !== undefined && this.#link === undefined) void this.#open();
+    this.#offOnline = platform.onOnline(() => {
+      if (this.#retryTimer.isSet && this.#link === undefined) void this.#open();
     });
     signal?.addEventListener('abort', this.#onAbort);
     if (signal?.aborted) this.#onAbort();
@@ -213,29 +203,30 @@ export class Client {
 
   /** A channel. Costs nothing until it is used. @throws {ClientError} `bad_name` */
   channel<T = unknown>(name: string): Channel<T> {
-    if (!isName(name)) throw new ClientError('bad_name', `${name} is no name of a channel.`, { channel: name });
+    if (!isName(name)) throw new ClientError('bad_name', `"${name}" is no name of a channel.`);
     return {
       name,
-      subscribe: (handle, options) => this.#subscribe(name, handle, options?.after),
+      subscribe: (handle, { after } = {}) => this.#subscribe(name, handle, after),
       publish: async (data, { key = this.#platform.newKey(), echo = true } = {}) => {
-        const command = withData({ type: 'publish', channel: name, key, ...(!echo && { echo }) }, data);
-        const answer = published(await this.#ask({ command, repeatable: true, alone: !echo }));
-        if (!echo) this.#entries.get(name)?.stream.own(answer);
-        return answer;
+        const command = JSON.stringify({ type: 'publish', channel: name, key, echo, data });
+        const published = publishedOf(await this.#ask({ command, repeatable: true, alone: !echo }));
+        if (!echo) this.#entries.get(name)?.stream.own(published);
+        return published;
       },
       presence: async () => {
         const command = JSON.stringify({ type: 'presence', channel: name });
-        const { members, total } = await this.#ask({ command, repeatable: true, alone: false });
-        return { members: listOf(members).map(String), total: Number(total) };
+        const { members, total } = await this.#ask({ command, repeatable: true });
+        return { members: members as string[], total: total as number };
       },
     };
   }
 
   /** Sends to every connection of a user. It has no key: where the connection is lost before the answer, it is not
-   * sent again but rejected as `unanswered`. @throws {ClientError} */
+   * sent again but rejected as `unanswered`. */
   async sendTo(user: string, data: unknown): Promise<Published> {
-    const command = withData({ type: 'send', user }, data);
-    return published(await this.#ask({ command, repeatable: false, alone: false }));
+    return publishedOf(
+      await this.#ask({ command: JSON.stringify({ type: 'send', user, data }), repeatable: false }),
+    );
   }
 
   /** Closes for good. What is unanswered is rejected as `closed`. */
@@ -250,27 +241,23 @@ export class Client {
   // ── Connections ───────────────────────────────────────────────────────────────────────────────
 
   async #open(): Promise<void> {
-    this.#cancelRetry?.();
-    this.#cancelRetry = undefined;
+    this.#retryTimer.clear();
     const open = ++this.#opens;
-    const { url, connectTimeoutMs = 10_000, pongTimeoutMs = 10_000, answerTimeoutMs = 30_000 } = this.#options;
-    const WebSocket = this.#options.WebSocket ?? (globalThis.WebSocket as WebSocketConstructor);
     let token: string | undefined;
     try {
       token = await this.#tokens?.current();
     } catch (error) {
       if (open !== this.#opens) return;
-      this.#emitError(error);
+      this.#fail(error);
       return this.#retry({ code: 1006, reason: String(error) });
     }
     if (open !== this.#opens) return;
     try {
-      const timings = { connectTimeoutMs, pongTimeoutMs, answerTimeoutMs };
-      this.#opening = new Link({ url, token, WebSocket, platform: this.#platform, ...timings }, this.#owner);
-    } catch (error) {
-      // The URL is none, or the token has characters that no token has: trying again would not help.
-      this.#emitError(error);
-      void this.#close({ code: 1006, reason: String(error) });
+      this.#opening = new Link(this.#settings, this.#platform, token, this.#owner);
+    } catch (cause) {
+      // Trying again would not help.
+      this.#fail(new ClientError('connect', String(cause), { cause }));
+      void this.#close({ code: 1006, reason: String(cause) });
     }
   }
 
@@ -280,185 +267,159 @@ export class Client {
     this.#opening = undefined;
     this.#link = link;
     this.#leaving = old;
-    this.#user = String(welcome.user);
-    this.#tokens?.accepted(numberOf(welcome.tokenExpiresInMs));
-    this.#cancelStable?.();
-    this.#cancelStable = this.#platform.after(this.#options.stableMs ?? 5000, () => {
+    this.#user = welcome.user as string;
+    this.#tokens?.accepted(welcome.tokenExpiresInMs as number | undefined);
+    this.#stableTimer.set(this.#settings.stableMs, () => {
       this.#attempt = 0;
     });
     this.#direct.begin(link);
     this.#direct.subscribed(link, {});
-    this.#flushAll(() => {
-      if (old === undefined || this.#leaving !== old) return;
-      this.#cancelLeaving = this.#platform.after(this.#options.overlapMs ?? 1000, () => this.#leave(true));
-    });
     this.#outbox.use(link, old !== undefined);
-    if (old !== undefined) this.#events.emit('move', { code: this.#moving ?? 0 });
-    this.#moving = undefined;
+    this.#flushAll(() => {
+      if (old !== undefined && this.#leaving === old) {
+        this.#leaveTimer.set(this.#settings.overlapMs, () => this.#leave(true));
+      }
+    });
+    if (old !== undefined) this.#events.emit('move', { code: this.#moveCode ?? 0 });
+    this.#moveCode = undefined;
     if (this.#state !== 'open') this.#setState('open');
   }
 
   /** Closes the connection that was used before. */
   #leave(emptied: boolean): void {
     const old = this.#leaving;
-    if (old === undefined) return;
-    void old.close();
-    this.#left(old, emptied);
+    void old?.close();
+    if (old !== undefined) this.#left(old, emptied);
   }
 
   #left(link: Link, emptied: boolean): void {
     if (link === this.#leaving) {
       this.#leaving = undefined;
-      this.#cancelLeaving?.();
+      this.#leaveTimer.clear();
       this.#outbox.use(this.#link, false);
     }
     for (const stream of this.#streams()) stream.left(link, emptied);
   }
 
   #ended(link: Link, reason: CloseReason): void {
-    if (link === this.#leaving) return this.#left(link, false);
+    if (link === this.#leaving) {
+      this.#left(link, false);
+      return;
+    }
     if (link === this.#opening) this.#opening = undefined;
     if (link === this.#link) {
       this.#link = undefined;
-      this.#moving = undefined;
-      this.#cancelStable?.();
+      this.#moveCode = undefined;
+      this.#stableTimer.clear();
       this.#tokens?.stop();
       this.#outbox.use(undefined, false);
-      this.#leave(false);
       this.#left(link, false);
+      this.#leave(false);
     }
     const action = actionAfter(reason.code);
     if (action === 'refresh') this.#tokens?.refused();
-    if (action === 'stop' || (action === 'refresh' && this.#tokens === undefined)) return void this.#close(reason);
+    if (action === 'stop' || (action === 'refresh' && this.#tokens === undefined)) void this.#close(reason);
     // Where the next one is on its way already, it is waited for.
-    if (this.#opening === undefined) this.#retry(reason);
+    else if (this.#opening === undefined) this.#retry(reason);
     else this.#setState('reconnecting', reason);
   }
 
   /** Tries again: when the gateway said, or after a while. */
   #retry(reason: CloseReason): void {
     const hint = /reconnect after (\d+) ms/.exec(reason.reason)?.[1];
-    const random = this.#platform.random();
-    const waitMs = hint === undefined ? backoffMs(this.#backoff, this.#attempt++, random) : Number(hint);
-    const retryInMs = Math.min(waitMs, this.#backoff.capMs);
-    this.#openAfter(retryInMs);
-    if (this.#link === undefined) this.#setState('reconnecting', reason, retryInMs);
+    const waitMs = hint ? Number(hint) : backoffMs(this.#settings, this.#attempt++, this.#platform.random());
+    this.#openAfter(waitMs);
+    if (this.#link === undefined) this.#setState('reconnecting', reason, waitMs);
   }
 
   #openAfter(ms: number): void {
     this.#opens += 1;
-    this.#cancelRetry?.();
-    this.#cancelRetry = this.#platform.after(ms, () => void this.#open());
+    this.#retryTimer.set(ms, () => void this.#open());
   }
 
   /** The gateway wants this client to go. It has its reasons for the time that it names; but what is left after it must
    * be enough to open the next connection. */
   #goodbye(link: Link, { code, reconnectAfterMs, closeAfterMs }: Frame): void {
-    if (link !== this.#link || this.#moving !== undefined) return;
-    this.#moving = Number(code);
+    if (link !== this.#link || this.#moveCode !== undefined) return;
+    this.#moveCode = Number(code);
     for (const stream of this.#streams()) stream.expectMove();
     this.#openAfter(Math.min(Number(reconnectAfterMs), Number(closeAfterMs) / 2));
   }
 
   async #renewToken(): Promise<void> {
     const link = this.#link;
-    if (link === undefined || this.#tokens === undefined) return;
+    const tokens = this.#tokens;
     try {
-      const token = await this.#tokens.next();
+      const token = await tokens?.next();
       if (link !== this.#link) return;
-      link.request(JSON.stringify({ type: 'refresh', token }), (answer) => {
-        if (answer === undefined) return;
-        if (answer.type !== 'ok') {
-          this.#tokens?.refused();
-          this.#tokens?.renewLater();
-          return this.#emitError(errorOf(answer));
+      link?.request(JSON.stringify({ type: 'refresh', token }), (answer) => {
+        if (answer?.type === 'ok') {
+          tokens?.accepted(answer.tokenExpiresInMs as number | undefined);
+          for (const channel of (answer.left ?? []) as string[]) {
+            this.#refused(
+              channel,
+              new ClientError('forbidden', 'The new token does not allow it.', { channel }),
+            );
+          }
+        } else if (answer !== undefined) {
+          tokens?.refused();
+          tokens?.renewLater();
+          this.#fail(errorOf(answer));
         }
-        this.#tokens?.accepted(numberOf(answer.tokenExpiresInMs));
-        for (const name of listOf(answer.left)) this.#refused(String(name), 'The new token does not allow it.');
       });
     } catch (error) {
       if (link !== this.#link) return;
-      this.#tokens.renewLater();
-      this.#emitError(error);
+      tokens?.renewLater();
+      this.#fail(error);
     }
   }
 
   async #close(reason: CloseReason): Promise<void> {
     if (this.#closing === undefined) {
-      for (const cancel of [
-        this.#cancelRetry,
-        this.#cancelStable,
-        this.#cancelLeaving,
-        this.#cancelResubscribe,
-        this.#cancelOnline,
-      ]) {
-        cancel?.();
-      }
-      this.#options.signal?.removeEventListener('abort', this.#onAbort);
+      const timers = [this.#retryTimer, this.#stableTimer, this.#leaveTimer, this.#subscribeTimer];
+      for (const timer of timers) timer.clear();
+      this.#offOnline();
+      this.#settings.signal?.removeEventListener('abort', this.#onAbort);
       this.#tokens?.stop();
       this.#opens += 1;
-      const links = [this.#link, this.#opening, this.#leaving];
-      this.#link = this.#opening = this.#leaving = undefined;
       this.#outbox.use(undefined, false);
-      this.#closing = Promise.all(links.map((link) => link?.close()));
-      this.#setState('closed', reason);
-      const error = this.#closedError();
+      const error = new ClientError('closed', `The client is closed: ${reason.reason} (${reason.code}).`);
+      this.#closedBy = error;
+      this.#closing = Promise.all([this.#link, this.#opening, this.#leaving].map((link) => link?.close()));
+      this.#link = this.#opening = this.#leaving = undefined;
       this.#outbox.close(error);
       for (const { isRefused } of this.#entries.values()) isRefused(error);
       this.#entries.clear();
+      this.#setState('closed', reason);
     }
-    let cancel: Cancel = () => {};
-    const late = new Promise<void>((resolve) => {
-      cancel = this.#platform.after(CLOSE_TIMEOUT_MS, resolve);
-    });
-    await Promise.race([this.#closing, late]);
-    cancel();
-  }
-
-  #closedError(): ClientError {
-    const { code, reason } = this.#reason ?? {};
-    return new ClientError('closed', `The client is closed: ${reason} (${code}).`);
+    await this.#closing;
   }
 
   #setState(state: State, reason?: CloseReason, retryInMs?: number): void {
     this.#state = state;
-    this.#reason = reason;
     this.#events.emit('state', { state, reason, retryInMs });
   }
 
   // ── What comes ────────────────────────────────────────────────────────────────────────────────
 
   #received(link: Link, frame: Frame): void {
-    const { type, channel } = frame;
-    switch (type) {
-      case 'message':
-      case 'gap': {
-        const stream = frame.direct ? this.#direct : this.#entries.get(String(channel))?.stream;
-        return stream?.receive(link, frame as unknown as Item);
-      }
-      case 'presence':
-        // From both connections during a move: to hear twice of somebody who came does no harm.
-        return this.#events.emit('presence', frame as unknown as PresenceChange);
-      case 'goodbye':
-        return this.#goodbye(link, frame);
-      case 'error':
-        return this.#emitError(errorOf(frame));
-      default:
-        this.#emitError(new ClientError('protocol', `The gateway sent what this client does not know: ${type}.`));
+    const { type, channel, direct } = frame;
+    if (type === 'message' || type === 'gap') {
+      const stream = direct ? this.#direct : this.#entries.get(String(channel))?.stream;
+      stream?.receive(link, frame as unknown as Item);
+    } else if (type === 'presence') {
+      // From both connections during a move: to hear twice of somebody who came does no harm.
+      this.#events.emit('presence', frame as unknown as PresenceChange);
+    } else if (type === 'goodbye') {
+      this.#goodbye(link, frame);
+    } else if (type === 'error') {
+      this.#fail(errorOf(frame));
     }
   }
 
-  #sink(message: StreamSink['message']): StreamSink {
-    return {
-      message,
-      gap: (gap) => this.#events.emit('gap', gap),
-      recovery: (recovery) => this.#events.emit('recovery', recovery),
-    };
-  }
-
-  #emitError(error: unknown): void {
-    const known = error instanceof ClientError ? error : new ClientError('protocol', String(error), { cause: error });
-    this.#events.emit('error', known);
+  /** Tells of an error that no promise can tell. */
+  #fail(error: unknown): void {
+    this.#events.emit('error', error as ClientError);
   }
 
   *#streams(): Iterable<Stream> {
@@ -468,13 +429,17 @@ export class Client {
 
   // ── What is asked ─────────────────────────────────────────────────────────────────────────────
 
-  #ask(sending: Sending): Promise<Frame> {
-    if (this.#state === 'closed') throw this.#closedError();
+  async #ask(sending: Sending): Promise<Frame> {
+    if (this.#closedBy) throw this.#closedBy;
     return this.#outbox.add(sending);
   }
 
-  #subscribe<T>(name: string, handle: (message: Message<T>) => unknown, after: string | undefined): Subscription {
-    if (this.#state === 'closed') throw this.#closedError();
+  #subscribe<T>(
+    name: string,
+    handle: (message: Message<T>) => unknown,
+    after: string | undefined,
+  ): Subscription {
+    if (this.#closedBy) throw this.#closedBy;
     const entry = this.#entries.get(name) ?? this.#newEntry(name, after);
     const handler = { handle: handle as (message: Message<never>) => unknown };
     entry.handlers.add(handler);
@@ -501,10 +466,9 @@ export class Client {
     });
     ready.catch(() => {}); // who does not look at it hears of it by the `error` event
     const handlers: Entry['handlers'] = new Set();
-    const sink = this.#sink((message) => {
+    const stream = new Stream(name, after, this.#events, (message) => {
       for (const { handle } of [...handlers]) this.#events.call(handle, message as Message<never>);
     });
-    const stream = new Stream(name, after, sink);
     const entry = { name, stream, handlers, ready, isReady, isRefused, link: undefined };
     this.#entries.set(name, entry);
     this.#change(entry);
@@ -522,32 +486,37 @@ export class Client {
     this.#flush(answered);
   }
 
-  /** Subscribes and unsubscribes, many channels a command, and calls `answered` when all of that is done. */
+  /** Subscribes and unsubscribes, many channels a command, and calls `answered` when that is done. */
   #flush(answered: () => void = () => {}): void {
     const link = this.#link;
     const entries = [...this.#changed];
     this.#changed.clear();
-    for (const entry of entries) if (entry.handlers.size === 0) this.#forget(entry);
+    const leave = entries.filter(({ handlers }) => handlers.size === 0);
+    for (const entry of leave) this.#forget(entry);
     if (link === undefined) return;
-    const leave = entries.filter((entry) => entry.handlers.size === 0 && entry.link === link);
     const enter = entries.filter((entry) => entry.handlers.size > 0 && entry.link !== link);
     let unanswered = 1;
     const done = () => {
       unanswered -= 1;
       if (unanswered === 0) answered();
     };
-    for (const chunk of chunks(leave, ({ name }) => JSON.stringify(name), link.maxMessageBytes)) {
-      link.request(`{"type":"unsubscribe","channels":[${chunk.texts.join()}]}`, () => {});
+    const left = leave.filter((entry) => entry.link === link);
+    for (const { texts } of chunks(left, ({ name }) => name, link)) {
+      link.request(`{"type":"unsubscribe","channels":[${texts.join()}]}`, () => {});
     }
-    const itemOf = ({ name, stream }: Entry) => JSON.stringify({ channel: name, after: stream.position });
-    for (const chunk of chunks(enter, itemOf, link.maxMessageBytes)) {
+    for (const { chunk, texts } of chunks(
+      enter,
+      (it) => ({ channel: it.name, after: it.stream.position }),
+      link,
+    )) {
       unanswered += 1;
-      for (const entry of chunk.entries) {
+      for (const entry of chunk) {
         entry.link = link;
         entry.stream.begin(link);
       }
-      link.request(`{"type":"subscribe","channels":[${chunk.texts.join()}]}`, (answer) => {
-        this.#subscribed(link, chunk.entries, answer);
+      link.request(`{"type":"subscribe","channels":[${texts.join()}]}`, (answer) => {
+        // Without an answer, the next connection is asked.
+        if (answer !== undefined) this.#subscribed(link, chunk, answer);
         done();
       });
     }
@@ -555,41 +524,38 @@ export class Client {
   }
 
   #subscribed(link: Link, entries: readonly Entry[], answer: Answer): void {
-    if (answer === undefined) return; // the next connection is asked
-    const results = listOf(answer.channels) as (Frame & { channel: string })[];
+    const results = (answer?.channels ?? []) as (Subscribed & { channel: string; error?: Frame })[];
     const byName = new Map(results.map((result) => [result.channel, result]));
     for (const entry of entries) {
-      if (this.#entries.get(entry.name) !== entry) continue;
-      const result = byName.get(entry.name);
-      const error = answer.type === 'error' ? answer : (result?.error as Frame | undefined);
-      if (error === undefined) {
-        this.#resubscribes = 0;
-        entry.stream.subscribed(link, (result ?? {}) as Subscribed);
+      const { name } = entry;
+      if (this.#entries.get(name) !== entry) continue;
+      const result = byName.get(name);
+      const body = answer?.type === 'error' ? answer : result?.error;
+      if (body === undefined) {
+        this.#subscribeAttempt = 0;
+        entry.stream.subscribed(link, result ?? {});
         entry.isReady();
-      } else if (error.retryable) {
-        this.#emitError(errorOf(error, entry.name));
-        entry.link = undefined;
-        this.#resubscribeLater(numberOf(error.retryAfterMs) ?? 0);
-      } else {
-        this.#refused(entry.name, errorOf(error, entry.name));
+        continue;
       }
+      const error = errorOf(body, name);
+      if (!error.retryable) {
+        this.#refused(name, error);
+        continue;
+      }
+      entry.link = undefined;
+      const waitMs = backoffMs(this.#settings, this.#subscribeAttempt++, this.#platform.random());
+      this.#subscribeTimer.set(Math.max(error.retryAfterMs ?? 0, waitMs), () => this.#flushAll());
+      this.#fail(error);
     }
   }
 
-  #resubscribeLater(atLeastMs: number): void {
-    const waitMs = backoffMs(this.#backoff, this.#resubscribes++, this.#platform.random());
-    this.#cancelResubscribe?.();
-    this.#cancelResubscribe = this.#platform.after(Math.max(atLeastMs, waitMs), () => this.#flushAll());
-  }
-
   /** The gateway does not let this client have the channel. Its handlers will hear nothing more. */
-  #refused(name: string, why: ClientError | string): void {
+  #refused(name: string, error: ClientError): void {
     const entry = this.#entries.get(name);
-    const error = typeof why === 'string' ? new ClientError('forbidden', why, { channel: name }) : why;
     if (entry === undefined) return;
     this.#forget(entry);
     entry.isRefused(error);
-    this.#emitError(error);
+    this.#fail(error);
   }
 
   #forget(entry: Entry): void {
@@ -597,45 +563,27 @@ export class Client {
   }
 }
 
-/** The command with its data, whose text is made once. @throws where there is none. */
-function withData(fields: object, data: unknown): string {
-  const text = JSON.stringify(data) as string | undefined;
-  if (text === undefined) throw new ClientError('malformed', 'The data cannot be written as JSON.');
-  return `${JSON.stringify(fields).slice(0, -1)},"data":${text}}`;
+function publishedOf({ id, position, replicated }: Frame): Published {
+  return { id, position, replicated } as Published;
 }
 
 /** Entries with their texts, as many together as one command may have. */
-function* chunks(entries: readonly Entry[], textOf: (entry: Entry) => string, maxBytes: number) {
-  let chunk: { entries: Entry[]; texts: string[]; bytes: number } | undefined;
+function* chunks(entries: readonly Entry[], itemOf: (entry: Entry) => unknown, { maxMessageBytes }: Link) {
+  let chunk: Entry[] = [];
+  let texts: string[] = [];
+  let bytes = COMMAND_BYTES;
   for (const entry of entries) {
-    const text = textOf(entry);
-    const bytes = text.length + 1; // names and positions are ASCII
-    if (chunk && (chunk.entries.length === MAX_CHANNELS || chunk.bytes + bytes > maxBytes)) {
-      yield chunk;
-      chunk = undefined;
+    const text = JSON.stringify(itemOf(entry));
+    // Names and positions are ASCII.
+    bytes += text.length + 1;
+    if (chunk.length === MAX_CHANNELS || (bytes > maxMessageBytes && chunk.length > 0)) {
+      yield { chunk, texts };
+      chunk = [];
+      texts = [];
+      bytes = COMMAND_BYTES + text.length + 1;
     }
-    chunk ??= { entries: [], texts: [], bytes: COMMAND_BYTES };
-    chunk.entries.push(entry);
-    chunk.texts.push(text);
-    chunk.bytes += bytes;
+    chunk.push(entry);
+    texts.push(text);
   }
-  if (chunk) yield chunk;
-}
-
-/** What a subscribe has beside its channels, with room to spare. */
-const COMMAND_BYTES = 96;
-
-function published({ id, position }: Frame): Published {
-  return {
-    ...(typeof id === 'string' && { id }),
-    ...(typeof position === 'string' && { position }),
-  };
-}
-
-function numberOf(value: unknown): number | undefined {
-  return typeof value === 'number' ? value : undefined;
-}
-
-function listOf(value: unknown): unknown[] {
-  return Array.isArray(value) ? value : [];
+  if (chunk.length > 0) yield { chunk, texts };
 }

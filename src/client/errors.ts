@@ -1,15 +1,23 @@
 // Errors: what a call of the client may fail with, and what its `error` event tells of.
 
 import type { ErrorCode } from '../protocol/errors.ts';
+import type { Frame } from './link.ts';
 
-/** Codes of the client's own, beside those of the gateway:
- * - `closed`: the client was closed, by the application or for good by the gateway;
+/** The gateway's codes, and the client's own:
+ * - `closed`: the client was closed, by the application, or by the gateway for good;
  * - `queue_full`: more is unanswered than `maxQueued` or `maxQueuedBytes` allow;
  * - `unanswered`: the connection was lost before `sendTo` was answered, so it may or may not have arrived;
+ * - `connect`: the URL or the token is nothing to connect with;
  * - `token`: `token()` failed or took too long;
- * - `handler`: a handler of the application threw; `cause` is what it threw;
- * - `protocol`: the gateway said something that cannot be understood. */
-export type ClientErrorCode = 'closed' | 'queue_full' | 'unanswered' | 'token' | 'handler' | 'protocol';
+ * - `handler`: a handler of the application threw; `cause` is what it threw. */
+export type ClientErrorCode =
+  | ErrorCode
+  | 'closed'
+  | 'queue_full'
+  | 'unanswered'
+  | 'connect'
+  | 'token'
+  | 'handler';
 
 /** What else is known of an error. */
 export interface ClientErrorDetails {
@@ -19,9 +27,9 @@ export interface ClientErrorDetails {
   readonly cause?: unknown;
 }
 
-/** An error with a stable code: the gateway's own, or the client's. */
+/** An error with a stable code. */
 export class ClientError extends Error {
-  readonly code: ErrorCode | ClientErrorCode;
+  readonly code: ClientErrorCode;
   /** The same call may succeed later. */
   readonly retryable: boolean;
   /** How long to wait before, where that is known. */
@@ -29,7 +37,7 @@ export class ClientError extends Error {
   /** The channel it is about, if it is about one. */
   readonly channel: string | undefined;
 
-  constructor(code: ErrorCode | ClientErrorCode, message: string, details: ClientErrorDetails = {}) {
+  constructor(code: ClientErrorCode, message: string, details: ClientErrorDetails = {}) {
     super(message, { cause: details.cause });
     this.name = 'ClientError';
     this.code = code;
@@ -37,4 +45,10 @@ export class ClientError extends Error {
     this.retryAfterMs = details.retryAfterMs;
     this.channel = details.channel;
   }
+}
+
+/** The error that an answer tells of. */
+export function errorOf(answer: Frame, channel?: string): ClientError {
+  const { code, message } = answer as { code: ErrorCode; message: string };
+  return new ClientError(code, message, { ...answer, channel });
 }

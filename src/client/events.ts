@@ -78,25 +78,22 @@ export interface ClientEvents {
   error: ClientError;
 }
 
-type Listeners = { [E in keyof ClientEvents]?: Set<(event: ClientEvents[E]) => unknown> };
-
 /** Knows who listens to what. A listener that throws disturbs nobody: it is told to the listeners of `error`, and to
  * the console where there are none. */
 export class Events {
-  readonly #listeners: Listeners = {};
+  readonly #listeners = new Map<keyof ClientEvents, Set<(event: never) => unknown>>();
 
   /** Adds a listener, and returns what takes it away. */
   on<E extends keyof ClientEvents>(event: E, listener: (event: ClientEvents[E]) => unknown): () => void {
-    this.#listeners[event] ??= new Set() as NonNullable<Listeners[E]>;
-    const all = this.#listeners[event];
-    all?.add(listener);
-    return () => void all?.delete(listener);
+    const all = this.#of(event);
+    all.add(listener);
+    return () => void all.delete(listener);
   }
 
   emit<E extends keyof ClientEvents>(event: E, value: ClientEvents[E]): void {
-    const all = this.#listeners[event];
-    if (event === 'error' && !all?.size) console.error(value);
-    for (const listener of all ?? []) {
+    const all = this.#of(event) as Set<(event: ClientEvents[E]) => unknown>;
+    if (event === 'error' && all.size === 0) console.error(value);
+    for (const listener of all) {
       // One that fails at hearing of errors cannot be told of one.
       if (event === 'error') guard(() => listener(value), console.error);
       else this.call(listener, value);
@@ -109,6 +106,12 @@ export class Events {
       () => handler(value),
       (cause) => this.emit('error', new ClientError('handler', `A handler failed: ${cause}`, { cause })),
     );
+  }
+
+  #of(event: keyof ClientEvents) {
+    const all = this.#listeners.get(event) ?? new Set();
+    this.#listeners.set(event, all);
+    return all;
   }
 }
 

@@ -3,13 +3,18 @@
 
 import type { V1_SUBPROTOCOL } from '../protocol/commands.ts';
 import type { CloseReason } from './events.ts';
-import type { Cancel, Platform, WebSocketConstructor, WebSocketLike } from './platform.ts';
+import type { Platform, WebSocketConstructor, WebSocketLike } from './platform.ts';
+import type { Settings } from './settings.ts';
+import { Timer } from './timer.ts';
 
 const SUBPROTOCOL = 'tidegate.v1' satisfies typeof V1_SUBPROTOCOL;
 
 /** What holds where a welcome does not say: the gateway's own defaults. */
 const DEFAULT_PING_INTERVAL_MS = 25_000;
 const DEFAULT_MAX_MESSAGE_BYTES = 65_536;
+
+/** How long the other side may take to answer that the connection is closed. */
+const CLOSE_TIMEOUT_MS = 1000;
 
 /** A frame of the gateway. Which fields there are depends on `type`: see docs/protocol.md. */
 export interface Frame {
@@ -20,17 +25,6 @@ export interface Frame {
 
 /** An answer as it is told to whoever asked; undefined where the link ended before it came. */
 export type Answer = Frame | undefined;
-
-/** What a link is made with. */
-export interface LinkOptions {
-  readonly url: string;
-  readonly token: string | undefined;
-  readonly WebSocket: WebSocketConstructor;
-  readonly platform: Platform;
-  readonly connectTimeoutMs: number;
-  readonly pongTimeoutMs: number;
-  readonly answerTimeoutMs: number;
-}
 
 /** Who is told what becomes of a link. */
 export interface LinkOwner {
@@ -44,9 +38,11 @@ export interface LinkOwner {
 
 /** One connection to a gateway. */
 export class Link {
-  readonly #options: LinkOptions;
+  readonly #settings: Settings;
+  readonly #platform: Platform;
   readonly #owner: LinkOwner;
   readonly #socket: WebSocketLike;
+  readonly #timer: Timer;
   readonly #waiting = new Map<number, { askedAtMs: number; answered: (answer: Answer) => void }>();
   #lastRef = 0;
   #heardAtMs = 0;
@@ -54,23 +50,27 @@ export class Link {
   #pingIntervalMs = 0;
   #maxMessageBytes = 0;
   #ended = false;
-  #cancelTimer: Cancel;
-  #gone: () => void = () => {};
+  #gone = () => {};
 
-  /** Begins to connect. @throws {SyntaxError} where the URL is none. */
-  constructor(options: LinkOptions, owner: LinkOwner) {
-    const { url, token, WebSocket, platform, connectTimeoutMs } = options;
-    this.#options = options;
+  /** Begins to connect. @throws where the URL is none, or the token cannot be one. */
+  constructor(settings: Settings, platform: Platform, token: string | undefined, owner: LinkOwner) {
+    this.#settings = settings;
+    this.#platform = platform;
     this.#owner = owner;
-    // Not in the URL, which proxies log.
-    this.#socket = new WebSocket(url, token === undefined ? [SUBPROTOCOL] : [SUBPROTOCOL, `bearer.${token}`]);
+    this.#timer = new Timer(platform);
+    const WebSocket = settings.WebSocket ?? (globalThis.WebSocket as WebSocketConstructor);
+    // The token is not in the URL, which proxies log.
+    this.#socket = new WebSocket(
+      settings.url,
+      token === undefined ? [SUBPROTOCOL] : [SUBPROTOCOL, `bearer.${token}`],
+    );
     this.#socket.onmessage = ({ data }) => this.#hear(data);
     this.#socket.onclose = ({ code, reason }) => {
       this.#end({ code, reason });
       this.#gone();
     };
     this.#socket.onerror = () => {}; // its close follows
-    this.#cancelTimer = platform.after(connectTimeoutMs, () => this.#fail('no welcome in time'));
+    this.#timer.set(settings.connectTimeoutMs, () => this.#fail('no welcome in time'));
   }
 
   /** The largest frame that the gateway takes. */
@@ -81,18 +81,21 @@ export class Link {
   /** Sends a command, the JSON text of an object without `ref`, and tells its answer once. */
   request(command: string, answered: (answer: Answer) => void): void {
     const ref = ++this.#lastRef;
-    this.#waiting.set(ref, { askedAtMs: this.#options.platform.now(), answered });
+    this.#waiting.set(ref, { askedAtMs: this.#platform.now(), answered });
     this.#socket.send(`{"ref":${ref},${command.slice(1)}`);
   }
 
   /** Ends it from this side, without telling the owner; what was unanswered is told so. Resolves when the socket is
-   * closed, which may take as long as the other side likes. */
+   * closed, or the other side has not answered for a while. */
   close(): Promise<void> {
     const gone = new Promise<void>((resolve) => {
-      this.#gone = resolve;
+      this.#timer.set(CLOSE_TIMEOUT_MS, resolve);
+      this.#gone = () => {
+        this.#timer.clear();
+        resolve();
+      };
     });
     this.#ended = true;
-    this.#cancelTimer();
     this.#abandon();
     this.#socket.close(1000);
     return gone;
@@ -100,7 +103,7 @@ export class Link {
 
   #hear(data: unknown): void {
     if (this.#ended) return;
-    this.#heardAtMs = this.#options.platform.now();
+    this.#heardAtMs = this.#platform.now();
     const frame = parse(data);
     const { type, ref } = frame;
     if (type === 'welcome') this.#welcome(frame);
@@ -112,34 +115,37 @@ export class Link {
   }
 
   #welcome(welcome: Frame): void {
-    this.#pingIntervalMs = Number(welcome.pingIntervalMs) || DEFAULT_PING_INTERVAL_MS;
-    this.#maxMessageBytes = Number(welcome.maxMessageBytes) || DEFAULT_MAX_MESSAGE_BYTES;
+    const { pingIntervalMs = DEFAULT_PING_INTERVAL_MS, maxMessageBytes = DEFAULT_MAX_MESSAGE_BYTES } =
+      welcome;
+    this.#pingIntervalMs = Number(pingIntervalMs);
+    this.#maxMessageBytes = Number(maxMessageBytes);
     this.#watch(this.#pingIntervalMs);
     this.#owner.welcomed(this, welcome);
   }
 
   #watch(afterMs: number): void {
-    this.#cancelTimer();
-    this.#cancelTimer = this.#options.platform.after(afterMs, () => this.#check());
+    this.#timer.set(afterMs, () => this.#check());
   }
 
   /** The gateway pings by the protocol, which browsers do not show; so where nothing else was heard, it is asked. A
    * ping that comes late, because the machine slept, has its whole time all the same. */
   #check(): void {
-    const { platform, pongTimeoutMs, answerTimeoutMs } = this.#options;
-    const nowMs = platform.now();
-    if (this.#pingedAtMs !== undefined && this.#heardAtMs < this.#pingedAtMs) return this.#fail('no answer to a ping');
-    this.#pingedAtMs = undefined;
-    // Answers come in any order, but none may fail to come.
-    for (const { askedAtMs } of this.#waiting.values()) {
-      if (nowMs - askedAtMs >= answerTimeoutMs) return this.#fail('no answer to a command');
-      break;
-    }
+    const { pongTimeoutMs, answerTimeoutMs } = this.#settings;
+    const nowMs = this.#platform.now();
     const idleMs = nowMs - this.#heardAtMs;
-    if (idleMs < this.#pingIntervalMs) return this.#watch(this.#pingIntervalMs - idleMs);
-    this.#pingedAtMs = nowMs;
-    this.request('{"type":"ping"}', () => {});
-    this.#watch(pongTimeoutMs);
+    const [oldest] = this.#waiting.values();
+    if (this.#pingedAtMs !== undefined && this.#heardAtMs < this.#pingedAtMs) {
+      this.#fail('no answer to a ping');
+    } else if (oldest !== undefined && nowMs - oldest.askedAtMs >= answerTimeoutMs) {
+      this.#fail('no answer to a command');
+    } else if (idleMs < this.#pingIntervalMs) {
+      this.#pingedAtMs = undefined;
+      this.#watch(this.#pingIntervalMs - idleMs);
+    } else {
+      this.#pingedAtMs = nowMs;
+      this.request('{"type":"ping"}', () => {});
+      this.#watch(pongTimeoutMs);
+    }
   }
 
   /** The other side is not there; nor would it answer a closing handshake, so that is not waited for. */
@@ -151,7 +157,7 @@ export class Link {
   #end(reason: CloseReason): void {
     if (this.#ended) return;
     this.#ended = true;
-    this.#cancelTimer();
+    this.#timer.clear();
     // First, so that what is asked again is not asked here.
     this.#owner.ended(this, reason);
     this.#abandon();

@@ -1,11 +1,12 @@
 // The outbox: what the application has asked of the gateway and was not answered yet, in order. It outlives connections.
 
-import { type Backoff, backoffMs } from './backoff.ts';
-import { ClientError } from './errors.ts';
+import { ClientError, errorOf } from './errors.ts';
 import type { Answer, Frame, Link } from './link.ts';
-import type { Cancel, Platform } from './platform.ts';
+import type { Platform } from './platform.ts';
+import { backoffMs, type Settings } from './settings.ts';
+import { Timer } from './timer.ts';
 
-/** How many commands are on their way at once: less than what makes a gateway close a connection that is over its
+/** How many commands are on their way at once: fewer than what makes a gateway close a connection that is over its
  * rate, since so many may be over it before the first answer says so. */
 const WINDOW = 16;
 
@@ -18,14 +19,17 @@ const FIRST_PACE_MS = 10;
 const LAST_PACE_MS = 1;
 const PACE_SHRINK = 0.95;
 
+/** What `"ref":…,` adds to a command, with room to spare. */
+const REF_BYTES = 32;
+
 /** A command to send. */
 export interface Sending {
   /** JSON text, without `ref`. */
   readonly command: string;
-  /** Doing it twice does no harm, so it is asked again where the answer was lost. */
+  /** Doing it twice does no harm, so it is sent again where the answer was lost. */
   readonly repeatable: boolean;
   /** Not while there are two connections: the gateway would leave out only one of them. */
-  readonly alone: boolean;
+  readonly alone?: boolean;
 }
 
 /** What is kept in the outbox. */
@@ -39,39 +43,33 @@ interface Entry extends Sending {
   paceMs: number;
 }
 
-/** What the outbox is made with. */
-export interface OutboxOptions {
-  readonly maxQueued: number;
-  readonly maxQueuedBytes: number;
-  readonly backoff: Backoff;
-  readonly platform: Platform;
-}
-
 /** Sends commands in order, and those again that got no answer. */
 export class Outbox {
-  readonly #options: OutboxOptions;
+  readonly #settings: Settings;
+  readonly #platform: Platform;
+  readonly #pause: Timer;
   readonly #entries = new Set<Entry>();
   #bytes = 0;
   #onTheirWay = 0;
   #link: Link | undefined;
   #overlapping = false;
   #paceMs = 0;
-  #cancelPause: Cancel | undefined;
 
-  constructor(options: OutboxOptions) {
-    this.#options = options;
+  constructor(settings: Settings, platform: Platform) {
+    this.#settings = settings;
+    this.#platform = platform;
+    this.#pause = new Timer(platform);
   }
 
   /** Sends a command as soon as that is possible, and resolves with its `ok`.
    * @throws {ClientError} what the gateway says, `queue_full`, `too_large`, `unanswered` or `closed`. */
   add(sending: Sending): Promise<Frame> {
-    const { maxQueued, maxQueuedBytes } = this.#options;
-    const bytes = byteLength(sending.command);
+    const { maxQueued, maxQueuedBytes } = this.#settings;
+    const bytes = new TextEncoder().encode(sending.command).length;
     return new Promise((resolve, reject) => {
       if (this.#entries.size >= maxQueued || this.#bytes + bytes > maxQueuedBytes) {
-        const waiting = `${this.#entries.size} commands of ${this.#bytes} bytes are unanswered`;
-        reject(new ClientError('queue_full', `${waiting}; wait for some of them.`, { retryable: true }));
-        return;
+        const message = `${this.#entries.size} commands (${this.#bytes} bytes) are unanswered.`;
+        return reject(new ClientError('queue_full', message, { retryable: true }));
       }
       this.#entries.add({ ...sending, bytes, resolve, reject, attempts: 0, onItsWay: false, paceMs: 0 });
       this.#bytes += bytes;
@@ -88,29 +86,35 @@ export class Outbox {
 
   /** Rejects everything that waits. */
   close(error: ClientError): void {
-    this.#link = undefined;
-    this.#cancelPause?.();
-    for (const entry of [...this.#entries]) this.#settle(entry).reject(error);
+    this.#pause.clear();
+    for (const entry of this.#entries) this.#settle(entry).reject(error);
   }
 
   #pump(): void {
     const link = this.#link;
-    if (link === undefined || this.#cancelPause !== undefined) return;
+    if (link === undefined || this.#pause.isSet) return;
     for (const entry of this.#entries) {
       if (this.#onTheirWay >= WINDOW) return;
       if (entry.onItsWay || (entry.alone && this.#overlapping)) continue;
       if (entry.bytes + REF_BYTES > link.maxMessageBytes) {
         // The gateway would close the connection.
-        const limit = `more than the ${link.maxMessageBytes} that the gateway takes`;
-        this.#settle(entry).reject(new ClientError('too_large', `The command has ${entry.bytes} bytes, ${limit}.`));
+        const message = `${entry.bytes} bytes: the gateway takes ${link.maxMessageBytes}.`;
+        this.#settle(entry).reject(new ClientError('too_large', message));
         continue;
       }
       entry.onItsWay = true;
       entry.paceMs = this.#paceMs;
       this.#onTheirWay += 1;
       link.request(entry.command, (answer) => this.#answered(entry, answer));
-      if (this.#paceMs > 0) return this.#pause(this.#paceMs);
+      if (this.#paceMs > 0) {
+        this.#pumpAfter(this.#paceMs);
+        return;
+      }
     }
+  }
+
+  #pumpAfter(ms: number): void {
+    this.#pause.set(ms, () => this.#pump());
   }
 
   #answered(entry: Entry, answer: Answer): void {
@@ -123,35 +127,26 @@ export class Outbox {
     } else if (answer !== undefined) {
       this.#failed(entry, errorOf(answer));
     } else if (!entry.repeatable) {
-      const message = 'The connection was lost before the answer: it may or may not have arrived.';
+      const message = 'The connection was lost: it may or may not have arrived.';
       this.#settle(entry).reject(new ClientError('unanswered', message, { retryable: true }));
     }
     this.#pump();
   }
 
   #failed(entry: Entry, error: ClientError): void {
-    const { backoff, platform } = this.#options;
-    const isOverRate = error.code === 'rate_limited';
-    // What was over the rate was not done, so it may always be asked again.
-    if (!isOverRate && !(error.retryable && entry.repeatable && ++entry.attempts < MAX_ATTEMPTS)) {
+    const { retryAfterMs = 0 } = error;
+    let waitMs = backoffMs(this.#settings, entry.attempts, this.#platform.random());
+    if (error.code === 'rate_limited') {
+      // It was not done, so it may always be sent again. Those that left before the pace was last slowed down say
+      // nothing about it.
+      if (entry.paceMs >= this.#paceMs)
+        this.#paceMs = Math.max(FIRST_PACE_MS, retryAfterMs, entry.paceMs * 2);
+      waitMs = this.#paceMs;
+    } else if (!error.retryable || !entry.repeatable || ++entry.attempts === MAX_ATTEMPTS) {
       this.#settle(entry).reject(error);
       return;
     }
-    const atLeastMs = error.retryAfterMs ?? 0;
-    // Those that left before the pace was last slowed down say nothing about it.
-    if (isOverRate && entry.paceMs >= this.#paceMs) {
-      this.#paceMs = Math.min(backoff.capMs, Math.max(FIRST_PACE_MS, atLeastMs, entry.paceMs * 2));
-    }
-    const waitMs = isOverRate ? this.#paceMs : backoffMs(backoff, entry.attempts, platform.random());
-    this.#pause(Math.max(atLeastMs, waitMs));
-  }
-
-  #pause(ms: number): void {
-    this.#cancelPause?.();
-    this.#cancelPause = this.#options.platform.after(ms, () => {
-      this.#cancelPause = undefined;
-      this.#pump();
-    });
+    this.#pumpAfter(Math.max(retryAfterMs, waitMs));
   }
 
   #settle(entry: Entry): Entry {
@@ -160,21 +155,4 @@ export class Outbox {
     if (entry.onItsWay) this.#onTheirWay -= 1;
     return entry;
   }
-}
-
-/** What `"ref":…,` adds to a command, with room to spare. */
-const REF_BYTES = 32;
-
-/** How many bytes a text has as UTF-8. */
-export function byteLength(text: string): number {
-  return new TextEncoder().encode(text).length;
-}
-
-/** The error that an answer tells of. */
-export function errorOf({ code, message, retryable, retryAfterMs }: Frame, channel?: string): ClientError {
-  return new ClientError(code as ClientError['code'], String(message), {
-    retryable: retryable === true,
-    retryAfterMs: typeof retryAfterMs === 'number' ? retryAfterMs : undefined,
-    channel,
-  });
 }

@@ -4,11 +4,10 @@
 import type { Gap, Message, Recovery } from './events.ts';
 import type { Link } from './link.ts';
 
-/** Where a stream's messages go, and what is told of it. */
-export interface StreamSink {
-  message(message: Message): void;
-  gap(gap: Gap): void;
-  recovery(recovery: Recovery): void;
+/** Who is told of a stream. */
+export interface StreamOwner {
+  emit(event: 'gap', gap: Gap): void;
+  emit(event: 'recovery', recovery: Recovery): void;
 }
 
 /** What the gateway said to a subscription. Without `recovered` and `position` the channel keeps no history. */
@@ -40,7 +39,8 @@ export class Stream {
   readonly channel: string | undefined;
   /** Where the application stands in a durable channel. Once known it moves by messages and gaps alone. */
   position: string | undefined;
-  readonly #sink: StreamSink;
+  readonly #owner: StreamOwner;
+  readonly #deliver: (message: Message) => void;
   /** Whose messages count. */
   #source: Source | undefined;
   /** While it goes over: whose messages will count, and what came over it before its time. */
@@ -55,10 +55,16 @@ export class Stream {
   /** It was subscribed before, so that something can have been missed. */
   #lived = false;
 
-  constructor(channel: string | undefined, position: string | undefined, sink: StreamSink) {
+  constructor(
+    channel: string | undefined,
+    position: string | undefined,
+    owner: StreamOwner,
+    deliver: (message: Message) => void,
+  ) {
     this.channel = channel;
     this.position = position;
-    this.#sink = sink;
+    this.#owner = owner;
+    this.#deliver = deliver;
   }
 
   /** A move is in sight: from now on it is kept in mind what came. */
@@ -75,6 +81,7 @@ export class Stream {
       this.#next = { ...source, seamless: true, held: [] };
     } else {
       this.#source = { ...source, seamless: false };
+      this.#seen = undefined;
     }
   }
 
@@ -89,7 +96,7 @@ export class Stream {
 
     const couldMiss = this.#lived || source.after !== undefined;
     if (!(recovered ?? source.seamless) && couldMiss) this.#tellGap(reason ?? 'reconnect', position);
-    if (recovered && !moving) this.#sink.recovery({ channel: this.channel ?? '' });
+    if (recovered && !moving) this.#owner.emit('recovery', { channel: this.channel ?? '' });
     source.live = true;
     this.#lived = true;
     // With its history the new link brings all that the old one may still be about to.
@@ -97,7 +104,7 @@ export class Stream {
   }
 
   /** This client has published the message and does not want it. */
-  own({ id, position = id }: Pick<Message, 'id' | 'position'>): void {
+  own({ id, position = id }: { id: string | undefined; position: string | undefined }): void {
     if (position !== undefined) this.#own.add(position);
     for (const oldest of this.#own) if (this.#own.size > MAX_OWN) this.#own.delete(oldest);
   }
@@ -165,17 +172,17 @@ export class Stream {
     this.position = item.position ?? this.position;
     if (name !== undefined && this.#own.delete(name)) return;
     const { type, ...rest } = item;
-    if (type === 'gap') this.#sink.gap(rest as Gap);
-    else this.#sink.message(rest as Message);
+    if (type === 'gap') this.#owner.emit('gap', rest as Gap);
+    else this.#deliver(rest as Message);
   }
 
   #tellGap(reason: Gap['reason'], position: string | undefined): void {
     const where = this.channel === undefined ? ({ direct: true } as const) : { channel: this.channel };
-    this.#sink.gap({ ...where, reason, ...(position !== undefined && { position }) });
+    this.#owner.emit('gap', { ...where, reason, ...(position !== undefined && { position }) });
   }
 }
 
-/** What a message is told apart by; gaps, and messages of raw channels, have no name. */
+/** What a message is told apart by: gaps, and messages of raw channels, have no name. */
 function nameOf(item: Item): string | undefined {
   return item.type === 'message' ? (item.position ?? item.id) : undefined;
 }

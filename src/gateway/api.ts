@@ -44,6 +44,9 @@ const DEFAULT_MESSAGES_READ = 100;
 const MAX_MESSAGES_READ = 1000;
 const MAX_BAN_SECONDS = 31_536_000;
 
+/** A name has 128 characters, and each may be written as three in a path. */
+const MAX_NAME_IN_PATH = 3 * 128;
+
 /** Beside the payload a publish carries a channel, a key and some punctuation. */
 const BODY_OVERHEAD_BYTES = 4096;
 
@@ -98,7 +101,10 @@ export class Api {
       requestTimeout: 30_000,
       keepAliveTimeout: 65_000, // longer than the 60 s of common load balancers, so that they close first
       ajv: { customOptions: { coerceTypes: false, removeAdditional: false } },
+      routerOptions: { maxParamLength: MAX_NAME_IN_PATH },
       forceCloseConnections: true,
+      // What no route can be found for, because the path cannot be decoded.
+      frameworkErrors: (error, _request, reply) => this.#problem(reply, error),
     });
     this.#server.setErrorHandler((error: unknown, _request, reply) => this.#problem(reply, error));
     this.#server.setNotFoundHandler((_request, reply) => this.#problem(reply, new TidegateError('not_found')));
@@ -120,7 +126,11 @@ export class Api {
       keyed.addHook('onRequest', async (request) => this.#checkKey(request));
       this.#routes(keyed);
     });
-    await server.listen({ port, host: host ?? '::' });
+    await server.listen({ port, host: host ?? '::' }).catch((error: NodeJS.ErrnoException) => {
+      // Without IPv6 in the kernel there is no address that stands for all of both kinds.
+      if (host !== undefined || error.code !== 'EAFNOSUPPORT') throw error;
+      return server.listen({ port, host: '0.0.0.0' });
+    });
     const address = server.server.address();
     return typeof address === 'object' && address !== null ? address.port : port;
   }
@@ -366,7 +376,7 @@ export class Api {
     if (typeof header !== 'string') return call();
     const { store } = this.#options.bus;
     const claimKey = sha256(`${request.headers.authorization}\n${request.url}\n${header}`).toString('base64url');
-    const hash = sha256(JSON.stringify(request.body)).toString('base64url');
+    const hash = sha256(payloadOf(request.body)).toString('base64url');
     const claim = await store.claim(claimKey, hash, KEY_PENDING_MS);
     switch (claim.kind) {
       case 'reused':
@@ -384,7 +394,8 @@ export class Api {
           await store.settle(claimKey, hash, undefined, 0).catch((cause) => this.#options.report('api.settle', cause));
           throw error;
         }
-        await store.settle(claimKey, hash, JSON.stringify(answer), KEY_TTL_MS);
+        // It is done: to answer with an error now would only make the caller do it again.
+        await store.settle(claimKey, hash, JSON.stringify(answer), KEY_TTL_MS).catch((cause) => this.#options.report('api.settle', cause));
         return answer;
       }
     }
@@ -403,6 +414,7 @@ export class Api {
     const { retryAfterMs } = asTidegateError(error);
     this.#options.metrics.errors.inc({ code: body.code });
     if (retryAfterMs !== undefined) reply.header('retry-after', Math.ceil(retryAfterMs / 1000));
+    if (body.code === 'unauthorized') reply.header('www-authenticate', 'Bearer');
     reply.code(body.status).type('application/problem+json').send(JSON.stringify(body));
   }
 
@@ -415,9 +427,10 @@ export class Api {
 }
 
 interface FastifyErrorLike {
-  readonly code: string;
   readonly statusCode: number;
   readonly message: string;
+  /** What the schema did not allow. */
+  readonly validation?: readonly { readonly params?: { readonly pattern?: unknown } }[];
 }
 
 /** Errors of the framework about the request itself: a body that is no JSON, too large, or not of the schema. */
@@ -426,8 +439,10 @@ function isFastifyError(error: unknown): error is FastifyErrorLike {
   return 'statusCode' in error && typeof error.statusCode === 'number' && error.statusCode < 500;
 }
 
-function ofFastify({ statusCode, message }: FastifyErrorLike): TidegateError {
-  return new TidegateError(statusCode === 413 ? 'too_large' : 'malformed', message);
+function ofFastify({ statusCode, message, validation = [] }: FastifyErrorLike): TidegateError {
+  if (statusCode === 413) return new TidegateError('too_large', message);
+  const isName = validation.some(({ params }) => params?.pattern === namePattern.source);
+  return isName ? new TidegateError('bad_name') : new TidegateError('malformed', message);
 }
 
 function payloadOf(data: unknown): string {

@@ -4,9 +4,13 @@ import { type Bus, CONTROL_TOPIC } from '../bus/bus.ts';
 import type { Report } from '../platform/logs.ts';
 import { isName } from '../protocol/names.ts';
 
+/** Stands for the code that the close table has for it. */
+const DEFAULT_CODE = 0;
+
 /** An order to every pod. Times are ms since 1970. */
 export interface Disconnect {
   readonly user: string;
+  /** From 4000 to 4999, or 0: the usual one. */
   readonly code: number;
   readonly reason: string;
   /** Absent: the user may come back at once. */
@@ -58,20 +62,32 @@ export class Bans {
       return;
     }
     if (!isDisconnect(order)) return;
-    if (order.bannedUntilMs !== undefined) this.#until.set(order.user, order.bannedUntilMs);
+    if (order.bannedUntilMs !== undefined) this.#remember(order.user, order.bannedUntilMs);
     this.#disconnect(order);
   }
 
-  /** Learns all bans anew, after orders may have been missed, and carries them out. */
+  /** Learns all bans anew, after orders may have been missed, and carries them out. Those that the bus has lost,
+   * as a Redis that keeps nothing on disk does, hold here until they end. */
   async reload(): Promise<void> {
     try {
-      const before = this.#until;
-      this.#until = await this.#bus.store.bans();
-      for (const user of this.#until.keys()) {
-        if (!before.has(user) && this.isBanned(user)) this.#disconnect({ user, code: 0, reason: '' });
+      for (const [user, untilMs] of await this.#bus.store.bans()) {
+        const isNew = !this.#until.has(user);
+        this.#remember(user, untilMs);
+        if (isNew && this.isBanned(user)) this.#disconnect({ user, code: DEFAULT_CODE, reason: '' });
       }
     } catch (error) {
       this.#report('bans.reload', error);
+    }
+  }
+
+  /** Lets go of bans that have ended, two for each new one, so that the work is never in one piece. */
+  #remember(user: string, untilMs: number): void {
+    this.#until.set(user, untilMs);
+    let looked = 0;
+    for (const [other, otherUntilMs] of this.#until) {
+      if (++looked > 2) break;
+      this.#until.delete(other);
+      if (otherUntilMs > Date.now()) this.#until.set(other, otherUntilMs);
     }
   }
 }
@@ -81,7 +97,7 @@ function isDisconnect(value: unknown): value is Disconnect {
   const { user, code, reason, bannedUntilMs } = value as Record<string, unknown>;
   return (
     isName(user) &&
-    typeof code === 'number' &&
+    (code === DEFAULT_CODE || (Number.isInteger(code) && Number(code) >= 4000 && Number(code) <= 4999)) &&
     typeof reason === 'string' &&
     (bannedUntilMs === undefined || typeof bannedUntilMs === 'number')
   );

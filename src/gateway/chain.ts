@@ -1,7 +1,7 @@
 // The chain: what follows from what in a durable channel. Pure: no clock, no bus.
 
 import { decodeEnvelope } from '../bus/envelope.ts';
-import type { Position } from '../protocol/positions.ts';
+import { parsePlainId, parsePosition, type Position, tagOf } from '../protocol/positions.ts';
 import type { Outgoing } from './fanout.ts';
 
 /** A message of a durable channel, and the id of the one before it. */
@@ -63,3 +63,18 @@ function confirmed(place: Place, id: string, entries: readonly Entry[]): Verdict
 export function placeOf({ offset, id }: Position): Place {
   return { offset, matches: (other) => other === id };
 }
+
+/** What a v1 client says of its position. */
+export function placeOfText(text: string): Place {
+  const position = parsePosition(text);
+  return position === undefined ? NOWHERE : placeOf(position);
+}
+
+/** What a plain client says was the last `id` it had. */
+export function placeOfPlainId(text: string): Place {
+  const id = parsePlainId(text);
+  return id === undefined ? NOWHERE : { offset: id.offset, matches: (other) => tagOf(other) === id.tag };
+}
+
+/** What is no position of ours: beyond every head, and on no branch. */
+const NOWHERE: Place = { offset: Number.MAX_SAFE_INTEGER, matches: () => false };

@@ -4,9 +4,9 @@ import { asTidegateError, TidegateError } from '../protocol/errors.ts';
 import type { Command, Ref, SubscribeItem } from '../protocol/commands.ts';
 import { type ErrorBody, errorBody, type Ok, type SubscribeResult } from '../protocol/messages.ts';
 import { PLAIN_RESET } from '../protocol/plain.ts';
-import { formatPosition, parsePosition } from '../protocol/positions.ts';
+import { formatPosition } from '../protocol/positions.ts';
 import { type Authenticator, TokenRefused } from './authenticate.ts';
-import { type Place, placeOf } from './chain.ts';
+import { type Place, placeOfText } from './chain.ts';
 import type { Channels, Namespace } from './channels.ts';
 import type { Connection } from './connection.ts';
 import type { Expiries } from './expiries.ts';
@@ -251,11 +251,9 @@ export class Commands {
   }
 }
 
-/** Where the client says it is. What is no position is on no branch. */
+/** Where the client says it is, if it does. */
 function placeFrom(after: string | undefined): Place | undefined {
-  if (after === undefined) return undefined;
-  const position = parsePosition(after);
-  return position === undefined ? { offset: Number.MAX_SAFE_INTEGER, matches: () => false } : placeOf(position);
+  return after === undefined ? undefined : placeOfText(after);
 }
 
 /** A connection enters now: what it is told, and what then begins. */

@@ -97,7 +97,7 @@ export class Run {
   }
 
   /** The frames for a connection; empty where its protocol has none for them. */
-  bufferFor(connection: Connection): Buffer {
+  bufferFor(connection: Pick<Connection, 'protocol' | 'compressed'>): Buffer {
     const encoding = (connection.protocol === 'v1' ? 1 : 0) | (connection.compressed ? 2 : 0);
     let buffer = this.#buffers[encoding];
     if (buffer === undefined) {
@@ -180,7 +180,11 @@ export class Fanout {
   sendText(connection: Connection, text: string): void {
     if (!connection.isOpen) return;
     const frame = textFrame(text);
-    if (connection.congested && this.#isOverBound(connection, frame.length)) return this.#disconnect(connection);
+    if (this.#isOverBound(connection, frame.length)) {
+      // Perhaps it only asked for much at once: what waits for the end of the turn goes now, and shows.
+      this.#write(connection);
+      if (connection.congested && this.#isOverBound(connection, frame.length)) return this.#disconnect(connection);
+    }
     this.#append(connection, frame);
     this.#schedule();
   }

@@ -40,6 +40,9 @@ export class Presence {
   readonly #renewer: NodeJS.Timeout;
   #renewing = false;
   #stopped = false;
+  /** How many members are being taken out, and who waits for that. */
+  #leaving = 0;
+  #allLeft: (() => void) | undefined;
 
   constructor(bus: Bus, ttlMs: number, metrics: Metrics, report: Report) {
     this.#bus = bus;
@@ -86,11 +89,18 @@ export class Presence {
     }
     here.users.delete(user);
     if (here.users.size === 0) this.#channels.delete(channel);
-    this.#bus.store.leave(channel, user).then(
-      (wasLast) => wasLast && this.#note(channel, here.namespace, { left: [user] }),
-      // The bus is away: the membership expires by itself.
-      () => {},
-    );
+    this.#leaving += 1;
+    this.#bus.store
+      .leave(channel, user)
+      .then(
+        (wasLast) => wasLast && this.#note(channel, here.namespace, { left: [user] }),
+        // The bus is away: the membership expires by itself.
+        () => {},
+      )
+      .finally(() => {
+        this.#leaving -= 1;
+        if (this.#leaving === 0) this.#allLeft?.();
+      });
   }
 
   /** Who is in the channel, on all pods. */
@@ -98,10 +108,15 @@ export class Presence {
     return this.#bus.store.members(channel, MAX_MEMBERS_NAMED);
   }
 
-  /** Takes every member of this pod out at once, so that others need not wait for their time to run out. */
+  /** Waits until those who left are known to have left, and tells of them at once. Call it when all have gone. */
   async stop(): Promise<void> {
     clearInterval(this.#renewer);
     this.#stopped = true;
+    if (this.#leaving > 0) {
+      await new Promise<void>((resolve) => {
+        this.#allLeft = resolve;
+      });
+    }
     await Promise.allSettled([...this.#changes.keys()].map((channel) => this.#announce(channel)));
   }
 
@@ -112,8 +127,8 @@ export class Presence {
       changes = { joined: new Set(), left: new Set() };
       this.#changes.set(channel, changes);
       const announce = () => void this.#announce(channel).catch((error) => this.#report('presence.announce', error));
-      if (this.#stopped) announce();
-      else setTimeout(announce, COALESCE_MS).unref();
+      // What comes while it stops, `stop` announces itself.
+      if (!this.#stopped) setTimeout(announce, COALESCE_MS).unref();
     }
     // Who came and went while changes were gathered was never seen by anybody.
     for (const user of joined) if (!changes.left.delete(user)) changes.joined.add(user);

@@ -1,3 +1,6 @@
+import { mkdtemp, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { startGateway, type TestGateway } from '../../test/gateway.ts';
 import { startRedis } from '../../test/redis.ts';
@@ -166,4 +169,97 @@ test('tells of a flush as a fork, and delivers what comes after it', async () =>
   const [first] = await publish(ann, channel, 1, 100);
   expect(await bob.json((it) => it.type === 'gap')).toMatchObject({ channel, reason: 'forked' });
   expect(await bob.json(isMessage)).toMatchObject({ position: first, data: 100 });
+});
+
+describe('the plain protocol on a durable default channel', async () => {
+  const plain = await startGateway({
+    REDIS_URL: redis.url,
+    PLAIN_CHANNEL: 'plain:all',
+    CHANNELS: JSON.stringify({
+      namespaces: { plain: { subscribe: 'anyone', publish: 'anyone', durable: { messages: 5, ageSeconds: 3600 } } },
+    }),
+  });
+  afterAll(() => plain.stop());
+  const idOf = (text: string) => Number((JSON.parse(text) as Json).id);
+
+  test('numbers messages, and gives back what came after the last id', async () => {
+    const ann = await TestClient.open(`${plain.url}/ws/ann`);
+    await until(() => plain.metric('tidegate_channels'), { what: 'the channel to be entered' });
+    ann.send('one');
+    ann.send('two');
+    ann.send('three');
+    const texts = [await ann.text(), await ann.text(), await ann.text()];
+    expect(JSON.parse(texts[0] ?? '')).toEqual({ sender: 'ann', text: 'one', id: expect.any(Number) as number });
+    const [first, second, third] = texts.map(idOf);
+    expect(Number.isSafeInteger(first) && first !== undefined && second !== undefined && first < second).toBe(true);
+    const bob = await TestClient.open(`${plain.url}/ws/bob?lastEventId=${first}`);
+    expect([idOf(await bob.text()), idOf(await bob.text())]).toEqual([second, third]);
+    ann.send('four');
+    expect(JSON.parse(await bob.text())).toMatchObject({ text: 'four' });
+  });
+
+  test('says reset first to an id that is too old, or from a branch that was lost', async () => {
+    const ann = await TestClient.v1(`${plain.url}/ws/ann`);
+    const positions = await publish(ann, 'plain:all', 10);
+    const offset = Number(positions[9]?.split('-')[0]);
+    for (const lastEventId of [1 * 65_536, offset * 65_536 + 1, (offset + 5) * 65_536, 'nonsense']) {
+      const bob = await TestClient.open(`${plain.url}/ws/bob?lastEventId=${lastEventId}`);
+      expect(await bob.text()).toBe('{"type":"reset"}');
+    }
+  });
+
+  test('says reset to those who are connected when the channel forks', async () => {
+    const ann = await TestClient.v1(`${plain.url}/ws/ann`);
+    const bob = await TestClient.open(`${plain.url}/ws/bob`);
+    const [position] = await publish(ann, 'plain:all', 1);
+    await until(() => bob.inbox.some((text) => idOf(text) >= Number(position?.split('-')[0]) * 65_536), { what: 'the message' });
+    bob.inbox.length = 0;
+    await redis.client().del('tg:{c:plain:all}:stream', 'tg:{c:plain:all}:head');
+    await publish(ann, 'plain:all', 1, 7);
+    expect(await bob.text()).toBe('{"type":"reset"}');
+    expect(JSON.parse(await bob.text())).toMatchObject({ data: 7 });
+  });
+});
+
+test('reads a durable channel over HTTP, page by page', async () => {
+  const keys = join(await mkdtemp(join(tmpdir(), 'tidegate-')), 'keys');
+  await writeFile(keys, 'secret\n');
+  const gateway = await startGateway({ CHANNELS, REDIS_URL: redis.url, API_KEYS_FILE: keys });
+  const get = async (path: string) =>
+    (await fetch(`${gateway.apiUrl}${path}`, { headers: { authorization: 'Bearer secret' } })).json() as Promise<Json>;
+  const channel = newChannel();
+  const ann = await TestClient.v1(`${gateway.url}/ws/ann`);
+  const positions = await publish(ann, channel, 25);
+  const seen: unknown[] = [];
+  let after = '';
+  for (let more = true; more; ) {
+    const page = await get(`/v1/channels/${channel}/messages?limit=10${after}`);
+    seen.push(...(page.messages as Json[]).map((it) => it.data));
+    after = `&after=${String(page.position)}`;
+    more = page.more === true;
+  }
+  expect(seen).toEqual(numbers(0, 25));
+  expect(await get(`/v1/channels/${channel}/messages?after=${positions[23]}`)).toMatchObject({
+    messages: [{ position: positions[24], from: 'ann', data: 24 }],
+    recovered: true,
+    more: false,
+  });
+  expect(await get(`/v1/channels/${channel}/messages?after=24-AAAAAAAAAAAAAAAA`)).toMatchObject({ recovered: false, reason: 'forked' });
+  expect(await get(`/v1/channels/ws_broadcast/messages`)).toMatchObject({ code: 'not_durable' });
+  await gateway.stop();
+});
+
+test('waits for replicas where the namespace asks for it, and says whether they have the message', async () => {
+  const replica = await startRedis({ args: ['--replicaof', '127.0.0.1', String(redis.port)] });
+  const gateway = await startGateway({
+    REDIS_URL: redis.url,
+    CHANNELS: JSON.stringify({
+      namespaces: { safe: { subscribe: 'anyone', publish: 'anyone', durable: { messages: 10, ageSeconds: 60, replicas: 1, timeoutMs: 300 } } },
+    }),
+  });
+  const ann = await TestClient.v1(`${gateway.url}/ws/ann`);
+  await until(async () => (await ann.call({ type: 'publish', channel: 'safe:1', data: 1 })).replicated, { what: 'the replica to have it' });
+  await replica.stop();
+  expect(await ann.call({ type: 'publish', channel: 'safe:1', data: 2 })).toMatchObject({ type: 'ok', replicated: false });
+  await gateway.stop();
 });

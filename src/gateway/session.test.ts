@@ -232,8 +232,6 @@ test('keeps nothing of connections that are gone, however they went', async () =
   expect(await gateway.metric('tidegate_presence_members')).toBe(0);
   expect(await gateway.metric('tidegate_congested_connections')).toBe(0);
   expect(await gateway.metric('tidegate_backlog_bytes')).toBe(0);
-  // Topics linger a little, for those who reload a page. What stays are the plain channel and the gateway's own.
-  await until(async () => (await gateway.metric('tidegate_bus_subscriptions')) === 1, { what: 'the bus to be let go', timeoutMs: 20_000 });
   // No wheel, group, timer or promise holds one of them.
   await until(() => queryObjects(Connection, { format: 'count' }) === 0, { what: 'connections to be collected' });
 });

@@ -7,11 +7,10 @@ import type { Metrics } from '../platform/metrics.ts';
 import { type Close, closeCodeLabel, closes } from '../protocol/close.ts';
 import { decodeCommand } from '../protocol/commands.ts';
 import { TidegateError } from '../protocol/errors.ts';
-import { parsePlainId, tagOf } from '../protocol/positions.ts';
 import { encodePlain, PLAIN_PONG, plainHeartbeat } from '../protocol/plain.ts';
 import type { Identity } from './authenticate.ts';
 import type { Bans } from './bans.ts';
-import type { Place } from './chain.ts';
+import { placeOfPlainId } from './chain.ts';
 import type { Channels } from './channels.ts';
 import { type Commands, settlesWithin } from './commands.ts';
 import { Connection, ConnectionSocket, type Protocol } from './connection.ts';
@@ -183,7 +182,7 @@ export class Sessions {
   #enterPlain(connection: Connection, lastEventId: string | undefined): void {
     const { commands, heartbeat, plainChannel } = this.#options;
     heartbeat.add(connection);
-    commands.enterPlain(connection, plainChannel, placeFrom(lastEventId)).catch((error: unknown) => {
+    commands.enterPlain(connection, plainChannel, lastEventId === undefined ? undefined : placeOfPlainId(lastEventId)).catch((error: unknown) => {
       if (!(error instanceof TidegateError) || error.code !== 'forbidden') commands.answerError(connection, undefined, error);
     });
   }
@@ -306,12 +305,4 @@ function ofSocket<A extends unknown[]>(handle: (connection: Connection, ...args:
   return function listener(this: WebSocket, ...args: A): void {
     if (this instanceof ConnectionSocket && this.connection !== undefined) handle(this.connection, ...args);
   };
-}
-
-/** Where a plain client says it is. What is no id of ours is on no branch. */
-function placeFrom(lastEventId: string | undefined): Place | undefined {
-  if (lastEventId === undefined) return undefined;
-  const id = parsePlainId(lastEventId);
-  if (id === undefined) return { offset: Number.MAX_SAFE_INTEGER, matches: () => false };
-  return { offset: id.offset, matches: (other) => tagOf(other) === id.tag };
 }

@@ -1,8 +1,8 @@
 // Close codes: why a connection ended, and what its client must do next. One table for gateway, client and docs.
 
-/** What a client must do after a close: `stop` for good, `reconnect` after a jittered wait, or get a new
- * token first (`refresh`) and then reconnect. */
-export type CloseAction = 'stop' | 'reconnect' | 'refresh';
+import type { CloseAction } from './close-action.ts';
+
+export { actionAfter, type CloseAction } from './close-action.ts';
 
 /** One row of the table. `reason` is the default text of the close frame (at most 123 bytes, RFC 6455 5.5). */
 export interface Close {
@@ -97,16 +97,10 @@ export const closes = {
 /** The name of a close in the table. */
 export type CloseName = keyof typeof closes;
 
-const byCode = new Map<number, Close>(Object.values(closes).map((close) => [close.code, close]));
-
-/** What a client must do after a close with this code. Codes that are not in the table, such as the 1006 of a
- * cut line, mean `reconnect`. */
-export function actionAfter(code: number): CloseAction {
-  return byCode.get(code)?.action ?? 'reconnect';
-}
+const codes = new Set<number>(Object.values(closes).map(({ code }) => code));
 
 /** The close code as a metric label: only codes of the table and the common ones of RFC 6455 are themselves;
  * what a peer made up is `other`, so that it cannot create series without end. */
 export function closeCodeLabel(code: number): string {
-  return byCode.has(code) || (code >= 1000 && code <= 1015) ? String(code) : 'other';
+  return codes.has(code) || (code >= 1000 && code <= 1015) ? String(code) : 'other';
 }

@@ -1,0 +1,296 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import type { Gap, Message, Recovery } from './events.ts';
+import type { Link } from './link.ts';
+import { type Item, Stream, type Subscribed } from './stream.ts';
+
+// Nothing is asked of a link here: it only stands for itself.
+const link = (name: string) => ({ name }) as unknown as Link;
+const [one, two, three] = [link('one'), link('two'), link('three')];
+
+const message = (id: string): Item => ({ type: 'message', channel: 'room', id, data: id });
+const durable = (position: string): Item => ({ type: 'message', channel: 'doc', position, data: position });
+const raw = (data: string): Item => ({ type: 'message', channel: 'raw', foreign: true, data });
+
+/** A stream that keeps what it tells. */
+function record({ channel = 'room', after }: { channel?: string; after?: string } = {}) {
+  const told: string[] = [];
+  const emit = (event: string, value: Gap | Recovery) =>
+    told.push('reason' in value ? `gap ${value.reason} ${value.position ?? ''}`.trim() : event);
+  const stream = new Stream(channel, after, { emit }, ({ data }: Message) => told.push(String(data)));
+  const enter = (on: Link, answer: Subscribed = {}) => {
+    stream.begin(on);
+    stream.subscribed(on, answer);
+  };
+  return { stream, told, enter };
+}
+
+describe('a stream without history', () => {
+  it('delivers what comes, and takes its beginning for no gap', () => {
+    const { stream, told, enter } = record();
+    enter(one);
+    stream.receive(one, message('a'));
+    expect(told).toEqual(['a']);
+  });
+
+  it('tells a gap when it is subscribed anew after the connection was lost', () => {
+    const { stream, told, enter } = record();
+    enter(one);
+    stream.left(one, false);
+    enter(two);
+    stream.receive(one, message('late'));
+    stream.receive(two, message('b'));
+    expect(told).toEqual(['gap reconnect', 'b']);
+  });
+
+  it('tells a gap where a position was given that nothing can be replayed from', () => {
+    const { stream, told, enter } = record({ after: '3-x' });
+    enter(one);
+    expect(told).toEqual(['gap reconnect']);
+    expect(stream.position).toBeUndefined();
+  });
+
+  it('goes over when the old link has come to where the new one began', () => {
+    const { stream, told, enter } = record();
+    enter(one);
+    stream.expectMove();
+    stream.receive(one, message('a'));
+    enter(two);
+    stream.receive(two, message('c'));
+    stream.receive(two, message('d'));
+    stream.receive(one, message('b'));
+    expect(told).toEqual(['a', 'b']);
+    stream.receive(one, message('c'));
+    expect(told).toEqual(['a', 'b', 'c', 'd']);
+    stream.receive(one, message('d'));
+    stream.receive(two, message('e'));
+    stream.left(one, true);
+    expect(told).toEqual(['a', 'b', 'c', 'd', 'e']);
+  });
+
+  it('goes over when the new link has come to where the old one is', () => {
+    const { stream, told, enter } = record();
+    enter(one);
+    stream.expectMove();
+    enter(two);
+    for (const id of ['a', 'b', 'c']) stream.receive(one, message(id));
+    for (const id of ['b', 'c', 'd']) stream.receive(two, message(id));
+    stream.receive(one, message('d'));
+    expect(told).toEqual(['a', 'b', 'c', 'd']);
+  });
+
+  it('knows what came before the new link was there, where the new gateway is behind', () => {
+    const { stream, told, enter } = record();
+    enter(one);
+    stream.expectMove();
+    stream.receive(one, message('a'));
+    enter(two);
+    stream.receive(two, message('a'));
+    stream.receive(two, message('b'));
+    expect(told).toEqual(['a', 'b']);
+  });
+
+  it('delivers what was held when the old link was open long enough', () => {
+    const { stream, told, enter } = record();
+    enter(one);
+    enter(two);
+    stream.receive(two, message('b'));
+    expect(told).toEqual([]);
+    stream.left(one, true);
+    expect(told).toEqual(['b']);
+  });
+
+  it('tells a gap when the old link is lost before its time', () => {
+    const { stream, told, enter } = record();
+    enter(one);
+    enter(two);
+    stream.receive(two, message('b'));
+    stream.left(one, false);
+    expect(told).toEqual(['gap reconnect', 'b']);
+  });
+
+  it('tells the gap when it is subscribed, where it was not yet as the old link was lost', () => {
+    const { stream, told, enter } = record();
+    enter(one);
+    stream.begin(two);
+    stream.left(one, false);
+    expect(told).toEqual([]);
+    stream.subscribed(two, {});
+    stream.receive(two, message('b'));
+    expect(told).toEqual(['gap reconnect', 'b']);
+  });
+
+  it('stays where it is when the new link is lost, and can go over to a third', () => {
+    const { stream, told, enter } = record();
+    enter(one);
+    enter(two);
+    stream.receive(two, message('a'));
+    stream.left(two, false);
+    stream.receive(one, message('a'));
+    enter(three);
+    stream.receive(one, message('b'));
+    stream.receive(three, message('b'));
+    stream.receive(three, message('c'));
+    expect(told).toEqual(['a', 'b', 'c']);
+  });
+
+  it('takes the new link at once where the old one was not subscribed yet', () => {
+    const { stream, told, enter } = record();
+    stream.begin(one);
+    enter(two);
+    stream.receive(one, message('a'));
+    stream.receive(two, message('b'));
+    expect(told).toEqual(['b']);
+  });
+
+  it('does not deliver what this client has published and does not want, over whichever link it comes', () => {
+    const { stream, told, enter } = record();
+    enter(one);
+    stream.own({ id: 'mine', position: undefined });
+    enter(two);
+    stream.receive(two, message('mine'));
+    stream.receive(two, message('b'));
+    stream.left(one, true);
+    expect(told).toEqual(['b']);
+  });
+
+  it('tells a gap on a raw channel, whose messages cannot be compared', () => {
+    const { stream, told, enter } = record();
+    enter(one);
+    stream.receive(one, raw('a'));
+    enter(two);
+    stream.receive(one, raw('b'));
+    stream.receive(two, raw('b'));
+    stream.receive(one, raw('c'));
+    expect(told).toEqual(['a', 'b', 'gap reconnect', 'b']);
+  });
+
+  it('passes on the gaps that the gateway tells of', () => {
+    const { stream, told, enter } = record();
+    enter(one);
+    stream.receive(one, { type: 'gap', channel: 'room', reason: 'slow' });
+    expect(told).toEqual(['gap slow']);
+  });
+});
+
+describe('a stream with history', () => {
+  it('takes the position of its first subscription, and from then on moves by messages and gaps alone', () => {
+    const { stream, told, enter } = record();
+    enter(one, { position: '5-a' });
+    expect(stream.position).toBe('5-a');
+    stream.receive(one, durable('6-b'));
+    expect(stream.position).toBe('6-b');
+    stream.left(one, false);
+    enter(two, { recovered: true, position: '9-e' });
+    expect(stream.position).toBe('6-b');
+    stream.receive(two, durable('7-c'));
+    expect(stream.position).toBe('7-c');
+    stream.receive(two, { type: 'gap', channel: 'doc', reason: 'forked', position: '8-x' });
+    expect(stream.position).toBe('8-x');
+    expect(told).toEqual(['6-b', 'recovery', '7-c', 'gap forked 8-x']);
+  });
+
+  it('takes the new position where nothing can be recovered, and tells why', () => {
+    const { stream, told, enter } = record({ after: '1-a' });
+    enter(one, { recovered: false, reason: 'trimmed', position: '9-e' });
+    expect(stream.position).toBe('9-e');
+    expect(told).toEqual(['gap trimmed 9-e']);
+  });
+
+  it('goes over as soon as the new link has its history, and drops what the old one brought meanwhile', () => {
+    const { stream, told, enter } = record();
+    enter(one, { position: '1-a' });
+    stream.expectMove();
+    stream.receive(one, durable('2-b'));
+    stream.begin(two);
+    stream.receive(one, durable('3-c'));
+    stream.subscribed(two, { recovered: true, position: '4-d' });
+    stream.receive(one, durable('4-d'));
+    for (const position of ['3-c', '4-d', '5-e']) stream.receive(two, durable(position));
+    stream.left(one, true);
+    expect(told).toEqual(['2-b', '3-c', '4-d', '5-e']);
+    expect(stream.position).toBe('5-e');
+  });
+
+  it('does not replay what this client has published and does not want, but stands behind it', () => {
+    const { stream, told, enter } = record();
+    enter(one, { position: '1-a' });
+    stream.own({ id: 'x', position: '2-b' });
+    stream.left(one, false);
+    enter(two, { recovered: true, position: '3-c' });
+    stream.receive(two, durable('2-b'));
+    expect(stream.position).toBe('2-b');
+    stream.receive(two, durable('3-c'));
+    expect(told).toEqual(['recovery', '3-c']);
+  });
+});
+
+describe('a move', () => {
+  // Two gateways have the same messages in the same order, each in its own time; the new one from somewhere on that
+  // the old one will still reach. Whatever the times are, the application gets each message once, in order.
+  const moves = fc
+    .record({
+      count: fc.integer({ min: 0, max: 12 }),
+      begin: fc.nat(12),
+      // At each step: which of the two links brings its next message.
+      steps: fc.array(fc.boolean(), { maxLength: 40 }),
+      ackAt: fc.nat(20),
+    })
+    .map((it) => ({ ...it, begin: Math.min(it.begin, it.count) }));
+
+  it('loses, doubles and reorders nothing, however the two links run', () => {
+    fc.assert(
+      fc.property(moves, ({ count, begin, steps, ackAt }) => {
+        const { stream, told, enter } = record();
+        const ids = Array.from({ length: count }, (_, at) => `m${at}`);
+        enter(one);
+        stream.expectMove();
+        let [old, fresh] = [0, begin];
+        let acked = false;
+        stream.begin(two);
+        const ack = () => {
+          if (!acked) stream.subscribed(two, {});
+          acked = true;
+        };
+        const step = (isOld: boolean) => {
+          if (isOld && old < count) stream.receive(one, message(ids[old++] ?? ''));
+          if (!isOld && fresh < count) stream.receive(two, message(ids[fresh++] ?? ''));
+        };
+        for (const [at, isOld] of steps.entries()) {
+          if (at === ackAt) ack();
+          step(isOld);
+        }
+        ack();
+        // The old link stays until it has brought everything that the new one will not.
+        while (old < count) step(true);
+        stream.left(one, true);
+        while (fresh < count) step(false);
+        expect(told).toEqual(ids);
+      }),
+      { numRuns: 2000 },
+    );
+  });
+
+  it('loses nothing without a gap, also where the old link is cut in the middle', () => {
+    fc.assert(
+      fc.property(moves, ({ count, begin, steps }) => {
+        const { stream, told, enter } = record();
+        const ids = Array.from({ length: count }, (_, at) => `m${at}`);
+        enter(one);
+        stream.expectMove();
+        let [old, fresh] = [0, begin];
+        enter(two);
+        for (const isOld of steps) {
+          if (isOld && old < count) stream.receive(one, message(ids[old++] ?? ''));
+          if (!isOld && fresh < count) stream.receive(two, message(ids[fresh++] ?? ''));
+        }
+        stream.left(one, false);
+        while (fresh < count) stream.receive(two, message(ids[fresh++] ?? ''));
+        const delivered = told.filter((it) => !it.startsWith('gap'));
+        expect(delivered).toEqual(ids.filter((id) => delivered.includes(id)));
+        if (!told.includes('gap reconnect')) expect(delivered).toEqual(ids);
+      }),
+      { numRuns: 2000 },
+    );
+  });
+});

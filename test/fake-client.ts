@@ -60,7 +60,9 @@ export class FakePlatform implements Platform {
     const endMs = this.nowMs + ms;
     await settle();
     for (;;) {
-      const due = [...this.#timers].filter(([, { atMs }]) => atMs <= endMs).sort((a, b) => a[1].atMs - b[1].atMs)[0];
+      const due = [...this.#timers]
+        .filter(([, { atMs }]) => atMs <= endMs)
+        .sort((a, b) => a[1].atMs - b[1].atMs)[0];
       if (due === undefined) break;
       const [timer, { atMs, action }] = due;
       this.#timers.delete(timer);
@@ -110,7 +112,14 @@ export class FakeSocket implements WebSocketLike {
 
   /** The gateway says welcome. */
   welcome(fields: Json = {}): void {
-    this.say({ type: 'welcome', connection: 'c', user: 'ann', pingIntervalMs: 25_000, maxMessageBytes: 65_536, ...fields });
+    this.say({
+      type: 'welcome',
+      connection: 'c',
+      user: 'ann',
+      pingIntervalMs: 25_000,
+      maxMessageBytes: 65_536,
+      ...fields,
+    });
   }
 
   /** The connection ends. */
@@ -128,7 +137,8 @@ export class FakeSocket implements WebSocketLike {
   /** Takes the one command of this type that the client has sent since the last time. */
   takeOne(type: string): Json {
     const [command, ...others] = this.take().filter((it) => it.type === type);
-    if (command === undefined || others.length > 0) throw new Error(`not one ${type}: ${JSON.stringify(this.sent)}`);
+    if (command === undefined || others.length > 0)
+      throw new Error(`not one ${type}: ${JSON.stringify(this.sent)}`);
     return command;
   }
 
@@ -146,7 +156,10 @@ export class FakeSocket implements WebSocketLike {
   subscribeAll(fields: (channel: string) => Json = () => ({})): void {
     for (const command of this.take()) {
       if (command.type !== 'subscribe') continue;
-      const channels = (command.channels as { channel: string }[]).map(({ channel }) => ({ channel, ...fields(channel) }));
+      const channels = (command.channels as { channel: string }[]).map(({ channel }) => ({
+        channel,
+        ...fields(channel),
+      }));
       this.ok(command, { channels });
     }
   }

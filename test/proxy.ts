@@ -13,6 +13,8 @@ export type TcpProxy = {
   readonly port: number;
   /** Connections that are open now. */
   readonly connections: number;
+  /** Connections that were ever accepted. */
+  readonly accepted: number;
   /**
    * Passes nothing on, in either direction, until `resume`: connections stay open, new ones are accepted, and neither
    * end is told that the other has left. With a text, only connections in whose first bytes it occurs, as a client's
@@ -50,6 +52,7 @@ export async function startProxy({ target }: StartProxyOptions): Promise<TcpProx
   let delayMs = 0;
   let stalled: string | true | undefined;
   let refusing = false;
+  let accepted = 0;
 
   const server = createServer((client) => {
     if (refusing) {
@@ -62,6 +65,7 @@ export async function startProxy({ target }: StartProxyOptions): Promise<TcpProx
       onEnd: () => pairs.delete(pair),
     });
     pairs.add(pair);
+    accepted += 1;
   });
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
@@ -74,6 +78,9 @@ export async function startProxy({ target }: StartProxyOptions): Promise<TcpProx
     port: address.port,
     get connections() {
       return pairs.size;
+    },
+    get accepted() {
+      return accepted;
     },
     stall(text) {
       stalled = text ?? true;

@@ -65,6 +65,20 @@ export class RawPeer {
     this.socket.resume();
   }
 
+  /** The frames that have arrived. */
+  get frames(): Frame[] {
+    return readFrames(this.received);
+  }
+
+  /** Waits to be closed, answers that, and resolves with the code when the connection has ended. */
+  async closed(timeoutMs = 20_000): Promise<number> {
+    const isClose = ({ firstByte }: Frame) => firstByte === (0x80 | opcodes.close);
+    const close = await until(() => this.frames.find(isClose), { what: 'a close frame', timeoutMs });
+    this.send(opcodes.close, close.payload);
+    await this.end();
+    return close.payload.length === 0 ? 1005 : close.payload.readUInt16BE(0);
+  }
+
   /** Resolves with everything received when the other side has ended the connection. */
   async end(timeoutMs = 20_000): Promise<string> {
     await until(() => this.ended, { what: 'the connection to be ended', timeoutMs });
@@ -94,9 +108,12 @@ export async function exchange(port: number, bytes: string | Buffer): Promise<st
   return peer.end();
 }
 
-/** Frames that a server sent, as far as they are complete: their first byte and payload. */
-export function readFrames(bytes: Buffer): { firstByte: number; payload: Buffer }[] {
-  const frames: { firstByte: number; payload: Buffer }[] = [];
+/** A frame as a server sends it. */
+export type Frame = { readonly firstByte: number; readonly payload: Buffer };
+
+/** The frames in these bytes, as far as they are complete. */
+export function readFrames(bytes: Buffer): Frame[] {
+  const frames: Frame[] = [];
   let at = 0;
   while (at + 2 <= bytes.length) {
     const short = bytes.readUInt8(at + 1) & 0x7f;

@@ -130,8 +130,9 @@ export class Probe {
       this.#silentSinceMs = nowMs;
       this.#options.onStall();
     } else if (nowMs - takenAtMs > MISSED_AFTER_MS) {
+      // The next one is sent a tick later, when what this sets in motion has had its effect.
+      this.#sent.over = true;
       this.#miss(nowMs, takenAtMs);
-      this.#send();
     }
   }
 

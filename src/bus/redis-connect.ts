@@ -121,8 +121,16 @@ function parseUrl(url: string, defaultPort: number): ParsedUrl {
   return {
     tls: scheme === 'rediss',
     hosts,
-    username: username ? decodeURIComponent(username) : undefined,
-    password: password ? decodeURIComponent(password) : undefined,
+    username: username ? decode(username) : undefined,
+    password: password ? decode(password) : undefined,
     db: Number(db ?? 0),
   };
+}
+
+function decode(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    throw new Error('REDIS_URL has a % in its user or password that is not an escape: write it as %25');
+  }
 }

@@ -65,6 +65,7 @@ export class RedisSubscriber {
     redis.on('messageBuffer', onMessage);
     redis.on('smessageBuffer', onMessage);
     redis.on('ready', () => this.#renew());
+    redis.on('close', () => this.#lose());
     // Comes once for each topic; they are looked at together.
     redis.on('moved', () => {
       this.#finding ??= setImmediate(() => this.#findLost());
@@ -106,7 +107,7 @@ export class RedisSubscriber {
     const wish = this.#wishes.get(topic);
     if (wish === undefined) return;
     this.#wishes.delete(topic);
-    if (this.#joining.delete(topic) || this.#joiningLater.delete(topic)) return;
+    if (this.#joining.delete(topic) || this.#joiningLater.delete(topic) || !this.#connection.ready) return;
     this.#leaving.set(topic, wish);
     this.#schedule();
   }
@@ -143,15 +144,18 @@ export class RedisSubscriber {
     });
   }
 
-  /** A new connection knows nothing: everything is wished for again. */
-  #renew(): void {
-    keepListening(this.#connection.redis);
+  /** Without a connection there are no subscriptions: everything has to be wished for again. */
+  #lose(): void {
     this.#leaving.clear();
     this.#joiningLater.clear();
     for (const [topic, wish] of this.#wishes) {
       lapse(wish);
       this.#joining.add(topic);
     }
+  }
+
+  #renew(): void {
+    keepListening(this.#connection.redis);
     if (this.#wasReady) this.#events.reconnected();
     this.#wasReady = true;
     this.#send();

@@ -40,9 +40,14 @@ const MAX_CHANNELS = 1000 satisfies typeof MAX_CHANNELS_PER_COMMAND;
 /** What a subscribe has beside its channels, with room to spare. */
 const COMMAND_BYTES = 96;
 
+/** Of the time that a gateway leaves for a move, this share is used: what comes last must come before it closes. */
+const OPEN_SHARE = 0.5;
+const LEAVE_SHARE = 0.8;
+
 /** How a message is published. */
 export interface PublishOptions {
-  /** Names this message, so that publishing it again lands once. Default: one that nobody else makes. */
+  /** Names this message, so that publishing it again lands once, as long as the gateway takes the client for the same
+   * user. Default: one that nobody else makes. */
   readonly key?: string;
   /** Whether this client gets it, too. Default: true. */
   readonly echo?: boolean;
@@ -144,6 +149,8 @@ export class Client {
   #leaving: Link | undefined;
   /** Why the gateway wants this client to move; undefined where it does not. */
   #moveCode: number | undefined;
+  /** When the gateway closes the connection that it wants to be rid of. */
+  #closesAtMs = 0;
   /** Counts the tries to open, so that one that was overtaken notices. */
   #opens = 0;
   #attempt = 0;
@@ -277,7 +284,8 @@ export class Client {
     this.#outbox.use(link, old !== undefined);
     this.#flushAll(() => {
       if (old !== undefined && this.#leaving === old) {
-        this.#leaveTimer.set(this.#settings.overlapMs, () => this.#leave(true));
+        const leftMs = LEAVE_SHARE * (this.#closesAtMs - this.#platform.now());
+        this.#leaveTimer.set(Math.min(this.#settings.overlapMs, leftMs), () => this.#leave(true));
       }
     });
     if (old !== undefined) this.#events.emit('move', { code: this.#moveCode ?? 0 });
@@ -342,8 +350,9 @@ export class Client {
   #goodbye(link: Link, { code, reconnectAfterMs, closeAfterMs }: Frame): void {
     if (link !== this.#link || this.#moveCode !== undefined) return;
     this.#moveCode = Number(code);
+    this.#closesAtMs = this.#platform.now() + Number(closeAfterMs);
     for (const stream of this.#streams()) stream.expectMove();
-    this.#openAfter(Math.min(Number(reconnectAfterMs), Number(closeAfterMs) / 2));
+    this.#openAfter(Math.min(Number(reconnectAfterMs), Number(closeAfterMs) * OPEN_SHARE));
   }
 
   async #renewToken(): Promise<void> {

@@ -24,7 +24,8 @@ export interface ConnectOptions {
   readonly answerTimeoutMs?: number;
   /** After a connection was open for so long, tries are counted anew. Default: 5000. */
   readonly stableMs?: number;
-  /** How long the old connection is kept after a move, for what is on its way over it. Default: 1000. */
+  /** How long the old connection is kept after a move, for what is on its way over it, where the gateway leaves so
+   * much time. Default: 1000. */
   readonly overlapMs?: number;
   /** How many publishes and other calls may be unanswered, offline or not; one more is rejected. Default: 1000. */
   readonly maxQueued?: number;

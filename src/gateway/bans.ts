@@ -38,6 +38,11 @@ export class Bans {
     await this.reload();
   }
 
+  /** How many bans are remembered: for leak tests. */
+  get size(): number {
+    return this.#until.size;
+  }
+
   isBanned(user: string): boolean {
     const untilMs = this.#until.get(user);
     if (untilMs === undefined) return false;

@@ -1,6 +1,6 @@
-import { createHmac } from 'node:crypto';
 import { afterAll, expect, test } from 'vitest';
 import { startLocalGateway } from '../../test/local-gateway.ts';
+import { token, tokenSecret } from '../../test/tokens.ts';
 import { until } from '../../test/until.ts';
 import { type Json, TestClient } from '../../test/websocket.ts';
 
@@ -14,19 +14,11 @@ const channels = JSON.stringify({
     small: { subscribe: 'anyone', publish: 'anyone', maxMessageBytes: 10 },
   },
 });
-const secret = 'a secret that is long enough for HS256';
 const [gateway, strict] = await Promise.all([
   startLocalGateway({ CHANNELS: channels, MAX_CHANNELS_PER_CONNECTION: '5' }),
-  startLocalGateway({ CHANNELS: channels, AUTH: 'jwt', JWT_SECRET: secret }),
+  startLocalGateway({ CHANNELS: channels, AUTH: 'jwt', JWT_SECRET: tokenSecret }),
 ]);
 afterAll(() => Promise.all([gateway.stop(), strict.stop()]));
-
-function token(claims: Record<string, unknown>): string {
-  const encode = (value: unknown) => Buffer.from(JSON.stringify(value)).toString('base64url');
-  const exp = Math.floor(Date.now() / 1000) + 3600;
-  const signed = `${encode({ alg: 'HS256', typ: 'JWT' })}.${encode({ exp, ...claims })}`;
-  return `${signed}.${createHmac('sha256', secret).update(signed).digest('base64url')}`;
-}
 
 const withToken = (claims: Record<string, unknown>) => TestClient.v1(`${strict.url}/ws?token=${token(claims)}`);
 

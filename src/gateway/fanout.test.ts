@@ -154,11 +154,9 @@ test('sends frames with the compressed bit to who agreed, bare ones to who did n
   const expected = await ann.text();
   const firstBytes = [];
   for (const peer of peers) {
-    const [frame] = await until(() => (readFrames(peer.received).length > 0 ? readFrames(peer.received) : undefined), {
-      what: 'a frame',
-    });
-    firstBytes.push(frame?.firstByte);
-    expect(textOf(frame?.firstByte ?? 0, frame?.payload ?? Buffer.alloc(0))).toBe(expected);
+    const { firstByte, payload } = await until(() => peer.frames[0], { what: 'a frame' });
+    firstBytes.push(firstByte);
+    expect(textOf(firstByte, payload)).toBe(expected);
     peer.socket.destroy();
   }
   expect(firstBytes).toEqual([0xc1, 0x81, 0x81]);
@@ -177,10 +175,7 @@ test('closes with 1009 when a small frame inflates to more than is allowed, and 
     const frame = maskedFrame(opcodes.text, payload);
     frame[0] = 0xc1;
     peer.socket.write(frame);
-    await until(() => readFrames(peer.received).length > 0, { what: 'a close frame' });
-    const [close] = readFrames(peer.received);
-    expect([close?.firstByte, close?.payload.readUInt16BE(0)]).toEqual([0x80 | opcodes.close, code]);
-    peer.socket.destroy();
+    expect(await peer.closed()).toBe(code);
     await until(async () => (await compressing.metric('tidegate_closes_total', { code: String(code) })) === 1, {
       what: `a close counted as ${code}`,
     });
@@ -199,7 +194,7 @@ async function slowPeer(gateway: TestGateway, channel: string): Promise<RawPeer>
 }
 
 function framesOf(peer: RawPeer): Json[] {
-  return readFrames(peer.received)
+  return peer.frames
     .filter(({ firstByte }) => firstByte === 0x81)
     .map(({ payload }) => JSON.parse(payload.toString()) as Json);
 }
@@ -249,9 +244,7 @@ test('closes a slow consumer with 4401, and delays nobody else over it', async (
   expect(await small.metric('tidegate_backlog_bytes')).toBeGreaterThan(0);
   expect(await small.metric('tidegate_backlog_bytes')).toBeLessThanOrEqual(64 * KIB + KIB);
   slow.resume();
-  const frames = readFrames(Buffer.from(await slow.end(), 'latin1'));
-  const close = frames.at(-1);
-  expect([close?.firstByte, close?.payload.readUInt16BE(0)]).toEqual([0x80 | opcodes.close, 4401]);
+  expect(await slow.closed()).toBe(4401);
   // All that came before has come in order, and without a hole.
   const numbers = numbersOf(framesOf(slow));
   expect(numbers).toEqual(Array.from({ length: numbers.length }, (_, at) => at + 1));
@@ -319,8 +312,7 @@ test('closes a slow plain client that could not be told of a drop, and tells one
     { what: 'one to be closed and one to be dropped from', timeoutMs: 30_000 },
   );
   bare.resume();
-  const close = readFrames(Buffer.from(await bare.end(), 'latin1')).at(-1);
-  expect(close?.payload.readUInt16BE(0)).toBe(4401);
+  expect(await bare.closed()).toBe(4401);
   expect(beating.ended).toBe(false);
   beating.resume();
   await until(() => beating.received.includes('{"type":"gap","channel":"hall:all","reason":"slow"}'), { what: 'a gap' });

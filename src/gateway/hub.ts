@@ -26,9 +26,10 @@ const DIRECT: Namespace = {
 /** How long a topic stays subscribed after its last connection left: people reload pages. */
 const LINGER_MS = 5000;
 
-/** So many topics may linger at the most; then the oldest goes at once. Somebody who joins and leaves one channel
- * after another would fill the memory otherwise. */
+/** So many topics may linger at the most; then some of the oldest go at once. Somebody who joins and leaves one
+ * channel after another would fill the memory otherwise. */
 const MAX_LINGERING = 10_000;
+const DROPPED_AT_ONCE = 1000;
 
 /** How often each durable channel's head is compared with what was delivered, so that the loss of a last message is
  * found in time to be repaired within ten seconds even if one comparison fails. */
@@ -306,8 +307,11 @@ export class Hub {
     group.emptySinceMs = performance.now();
     this.#empty.add(group);
     if (this.#empty.size <= MAX_LINGERING) return;
-    const [oldest] = this.#empty;
-    if (oldest !== undefined) this.#drop(oldest);
+    let dropped = 0;
+    for (const oldest of this.#empty) {
+      this.#drop(oldest);
+      if (++dropped === DROPPED_AT_ONCE) break;
+    }
   }
 
   /** Lets go of topics that nobody has heard for a while. */

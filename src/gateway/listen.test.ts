@@ -1,8 +1,8 @@
-import { createHmac } from 'node:crypto';
 import { afterAll, expect, test } from 'vitest';
 import { startGateway } from '../../test/gateway.ts';
 import { type LocalGateway, startLocalGateway } from '../../test/local-gateway.ts';
 import { exchange, RawPeer, upgradeRequest } from '../../test/raw.ts';
+import { token, tokenSecret } from '../../test/tokens.ts';
 import { until } from '../../test/until.ts';
 import { TestClient } from '../../test/websocket.ts';
 
@@ -231,7 +231,7 @@ test('answers 503 with Retry-After before the upgrade when it is full, and lets 
 });
 
 test('never goes over its capacity when many come at once', async () => {
-  const full = await start({ MAX_CONNECTIONS: '10', AUTH: 'jwt', JWT_SECRET: secret });
+  const full = await start({ MAX_CONNECTIONS: '10', AUTH: 'jwt', JWT_SECRET: tokenSecret });
   const url = `${full.url}/ws?token=${token({ sub: 'ann' })}`;
   const results = await Promise.allSettled(Array.from({ length: 60 }, () => TestClient.open(url)));
   const open = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
@@ -241,7 +241,7 @@ test('never goes over its capacity when many come at once', async () => {
 });
 
 test('counts those it refuses by a close code until they are gone', async () => {
-  const full = await start({ MAX_CONNECTIONS: '2', AUTH: 'jwt', JWT_SECRET: secret });
+  const full = await start({ MAX_CONNECTIONS: '2', AUTH: 'jwt', JWT_SECRET: tokenSecret });
   // They do not answer the close, so they stay.
   const peers = await Promise.all([1, 2].map(() => RawPeer.upgrade(full.ports.ws, '/ws')));
   expect((await refusal(`${full.url}/ws?token=${token({ sub: 'ann' })}`)).status).toBe(503);
@@ -290,7 +290,7 @@ test('takes the header of no proxy for true where none is trusted', async () => 
 });
 
 test('closes with 1008 and a reason after the upgrade where a token is refused', async () => {
-  const strict = await start({ AUTH: 'jwt', JWT_SECRET: secret });
+  const strict = await start({ AUTH: 'jwt', JWT_SECRET: tokenSecret });
   const none = await TestClient.open(`${strict.url}/ws`);
   expect(await none.close()).toEqual({ code: 1008, reason: 'a token is required' });
   const other = await TestClient.open(`${strict.url}/ws/bob?token=${token({ sub: 'ann' })}`);
@@ -303,12 +303,3 @@ test('says which port is taken', async () => {
     new RegExp(`EADDRINUSE.*127\\.0\\.0\\.1:${gateway.ports.ws}`),
   );
 });
-
-const secret = 'a secret that is long enough for HS256';
-
-function token(claims: Record<string, unknown>): string {
-  const encode = (value: unknown) => Buffer.from(JSON.stringify(value)).toString('base64url');
-  const exp = Math.floor(Date.now() / 1000) + 3600;
-  const signed = `${encode({ alg: 'HS256', typ: 'JWT' })}.${encode({ exp, ...claims })}`;
-  return `${signed}.${createHmac('sha256', secret).update(signed).digest('base64url')}`;
-}

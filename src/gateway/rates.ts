@@ -34,8 +34,8 @@ export class TokenBucket {
   }
 }
 
-/** How many addresses are remembered. Past this the oldest is forgotten: an attacker with that many addresses is
- * not stopped by a limit for each. */
+/** How many addresses are remembered. Past this others are forgotten: an attacker with that many addresses is not
+ * stopped by a limit for each. */
 const MAX_ADDRESSES = 100_000;
 
 /** A token bucket for each address that has come lately. */
@@ -43,6 +43,8 @@ export class AddressRates {
   readonly #ratePerSecond: number;
   readonly #burst: number;
   readonly #buckets = new Map<string, TokenBucket>();
+  /** Goes round and round. A new iteration each time would walk over all that was deleted at the front before. */
+  #cursor = this.#buckets.entries();
 
   constructor(ratePerSecond: number, burst: number) {
     this.#ratePerSecond = ratePerSecond;
@@ -65,13 +67,18 @@ export class AddressRates {
     return bucket.take(1, nowMs);
   }
 
-  /** Lets go of buckets that are full again, two for each new one, so that the work is never in one piece. */
+  /** Looks at two buckets for each new one, so that the work is never in one piece, and lets go of those that are
+   * full again, or of any where there are too many. */
   #forget(nowMs: number): void {
-    let looked = 0;
-    for (const [address, bucket] of this.#buckets) {
-      if (++looked > 2) break;
-      this.#buckets.delete(address);
-      if (!bucket.isFull(nowMs) && this.#buckets.size < MAX_ADDRESSES) this.#buckets.set(address, bucket);
+    for (let looked = 0; looked < 2; looked += 1) {
+      let next = this.#cursor.next();
+      if (next.done) {
+        this.#cursor = this.#buckets.entries();
+        next = this.#cursor.next();
+      }
+      if (next.done) return;
+      const [address, bucket] = next.value;
+      if (bucket.isFull(nowMs) || this.#buckets.size >= MAX_ADDRESSES) this.#buckets.delete(address);
     }
   }
 }

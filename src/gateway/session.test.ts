@@ -2,7 +2,7 @@ import { queryObjects } from 'node:v8';
 import { afterAll, expect, test } from 'vitest';
 import type { LogLine } from '../../test/gateway.ts';
 import { type LocalGateway, startLocalGateway } from '../../test/local-gateway.ts';
-import { opcodes, RawPeer, readFrames } from '../../test/raw.ts';
+import { opcodes, RawPeer } from '../../test/raw.ts';
 import { until } from '../../test/until.ts';
 import { TestClient } from '../../test/websocket.ts';
 import { Connection } from './connection.ts';
@@ -46,8 +46,7 @@ test('puts the fragments of a message together', async () => {
   ann.send(opcodes.continuation, 'three ', false);
   ann.send(opcodes.continuation, 'pieces');
   expect(await bob.text()).toBe('{"sender":"ann","text":"in three pieces"}');
-  const [pong] = readFrames(ann.received);
-  expect(pong).toEqual({ firstByte: 0x80 | opcodes.pong, payload: Buffer.from('between') });
+  expect(ann.frames[0]).toEqual({ firstByte: 0x80 | opcodes.pong, payload: Buffer.from('between') });
   ann.socket.destroy();
   await bob.leave();
 });
@@ -91,9 +90,7 @@ test('closes with 1009 as soon as fragments are too much together', async () => 
   const peer = await RawPeer.upgrade(gateway.ports.ws, '/ws/ann');
   peer.send(opcodes.text, 'x'.repeat(600), false);
   peer.send(opcodes.continuation, 'x'.repeat(600), false);
-  await until(() => closeCodeOf(peer) !== undefined, { what: 'a close frame' });
-  expect(closeCodeOf(peer)).toBe(1009);
-  peer.socket.destroy();
+  expect(await peer.closed()).toBe(1009);
 });
 
 test('closes with 1007 after what is not UTF-8, with 1002 after what is no frame, and counts them so', async () => {
@@ -112,9 +109,7 @@ test('closes with 1007 after what is not UTF-8, with 1002 after what is no frame
     expect(
       await countedCloses(gateway, String(code), async () => {
         offend(peer);
-        await until(() => closeCodeOf(peer) !== undefined, { what: `a close frame with ${code}` });
-        expect(closeCodeOf(peer)).toBe(code);
-        peer.socket.destroy();
+        expect(await peer.closed()).toBe(code);
       }),
     ).toBe(1);
   }
@@ -235,9 +230,3 @@ test('keeps nothing of connections that are gone, however they went', async () =
   // No wheel, group, timer or promise holds one of them.
   await until(() => queryObjects(Connection, { format: 'count' }) === 0, { what: 'connections to be collected' });
 });
-
-/** The code in the close frame that the peer got, if it got one. */
-function closeCodeOf(peer: RawPeer): number | undefined {
-  const close = readFrames(peer.received).find((frame) => frame.firstByte === (0x80 | opcodes.close));
-  return close?.payload.readUInt16BE(0);
-}

@@ -1,0 +1,46 @@
+import { afterAll, expect, test } from 'vitest';
+import { startLocalGateway } from '../../test/local-gateway.ts';
+import { token, tokenSecret } from '../../test/tokens.ts';
+import { until } from '../../test/until.ts';
+import { TestClient } from '../../test/websocket.ts';
+
+const gateway = await startLocalGateway({ AUTH: 'jwt', JWT_SECRET: tokenSecret });
+afterAll(() => gateway.stop());
+
+const inSeconds = (seconds: number) => Math.floor(Date.now() / 1000) + seconds;
+
+test.concurrent('closes with 4402 when the token expires, in both protocols, and not before', async () => {
+  const exp = inSeconds(3);
+  const url = `${gateway.url}/ws?token=${token({ sub: 'ann', exp })}`;
+  const clients = [await TestClient.open(url), await TestClient.v1(url)];
+  for (const client of clients) {
+    expect(await client.close()).toEqual({ code: 4402, reason: 'token expired' });
+    expect(Date.now()).toBeGreaterThanOrEqual(exp * 1000);
+  }
+  expect(await gateway.metric('tidegate_closes_total', { code: '4402' })).toBeGreaterThanOrEqual(2);
+});
+
+test.concurrent('keeps a connection whose token is refreshed in time, until the new one expires', async () => {
+  const exp = inSeconds(3);
+  const [refreshed, other] = await Promise.all([
+    TestClient.v1(`${gateway.url}/ws?token=${token({ sub: 'ann', exp })}`),
+    TestClient.v1(`${gateway.url}/ws?token=${token({ sub: 'ann', exp })}`),
+  ]);
+  const answer = await refreshed.call({ type: 'refresh', token: token({ sub: 'ann', exp: exp + 2 }) });
+  expect(answer).toMatchObject({ type: 'ok' });
+  expect(answer.tokenExpiresInMs).toBeGreaterThan(3000);
+  expect(await other.close()).toMatchObject({ code: 4402 });
+  expect(refreshed.ended).toBeUndefined();
+  expect(await refreshed.call({ type: 'ping' })).toMatchObject({ type: 'ok' });
+  expect(await refreshed.close()).toMatchObject({ code: 4402 });
+  expect(Date.now()).toBeGreaterThanOrEqual((exp + 2) * 1000);
+});
+
+test.concurrent('goes by the last of many new tokens, also if it ends sooner', async () => {
+  const client = await TestClient.v1(`${gateway.url}/ws?token=${token({ sub: 'ann' })}`);
+  for (const seconds of [600, 60, 6000, 2]) {
+    await client.call({ type: 'refresh', token: token({ sub: 'ann', exp: inSeconds(seconds) }) });
+  }
+  expect(await client.close()).toMatchObject({ code: 4402 });
+  await until(async () => (await gateway.metric('tidegate_connections')) === 0, { what: 'its end' });
+});

@@ -96,7 +96,8 @@ export function check(
       const isKept = kept.has(position);
       if (seen.has(position) || (isKept && holes.has(acknowledged.offset))) continue;
       const isTold = jumps.some((jump) => covers(jump, acknowledged, sentAtMs, isKept));
-      if (!isTold) find('lost', `was never told of ${key} at ${position}${isKept ? '' : ', which Redis lost'}`);
+      if (!isTold)
+        find('lost', `was never told of ${key} at ${position}${isKept ? '' : ', which Redis lost'}`);
     }
   }
   return { ...counts, gaps, findings };
@@ -136,14 +137,18 @@ function follow(
       find('altered', `got ${text} with ${sight.payload.slice(0, 100)}, which nobody published`);
     }
     if (seen.has(text)) find('doubled', `got ${text} twice`);
-    else if (keys.get(sight.key) === jumps.length) find('doubled', `got the key ${sight.key} twice, now at ${text}`);
+    else if (keys.get(sight.key) === jumps.length)
+      find('doubled', `got the key ${sight.key} twice, now at ${text}`);
     else if (at !== undefined && position.offset <= at.offset) {
       find('disordered', `got ${text} after ${formatPosition(at)}`);
     }
     // Each number that is left out is a message, whether its publisher heard of it or not.
     for (let hole = (at?.offset ?? position.offset) + 1; hole < position.offset; hole += 1) {
       holes.add(hole);
-      find('lost', `got ${text} after ${at === undefined ? 'nothing' : formatPosition(at)}: ${hole} is missing`);
+      find(
+        'lost',
+        `got ${text} after ${at === undefined ? 'nothing' : formatPosition(at)}: ${hole} is missing`,
+      );
     }
     seen.set(text, atMs);
     keys.set(sight.key, jumps.length);
@@ -162,7 +167,10 @@ function covers(jump: Jump, { offset }: Position, sentAtMs: number, isKept: bool
 }
 
 /** When a subscriber had an acknowledged message, or was told of a gap at or past it. Undefined: not yet. */
-export function reachedAtMs(sights: readonly Sight[], { acknowledged, sentAtMs }: Publication): number | undefined {
+export function reachedAtMs(
+  sights: readonly Sight[],
+  { acknowledged, sentAtMs }: Publication,
+): number | undefined {
   if (acknowledged === undefined) return undefined;
   const reached = sights.find(({ kind, position, atMs }) => {
     if (position === undefined || atMs < sentAtMs) return false;

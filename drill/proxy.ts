@@ -48,7 +48,7 @@ export async function startRedisProxy(target: number): Promise<RedisProxy> {
     }
     client.on('data', (bytes) => redis.write(bytes));
     let waiting: Buffer = Buffer.alloc(0);
-    redis.on('data', (bytes) => {
+    redis.on('data', (bytes: Buffer) => {
       waiting = waiting.length === 0 ? bytes : Buffer.concat([waiting, bytes]);
       for (let end = replyEnd(waiting, 0); end !== -1; end = replyEnd(waiting, 0)) {
         const frame = waiting.subarray(0, end);

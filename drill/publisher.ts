@@ -1,7 +1,7 @@
 // A publisher of the drill: publishes all the time, every message with a key, and sends again what was not answered.
 
-import type { Publication } from './checker.ts';
 import { parsePosition } from '../src/protocol/positions.ts';
+import type { Publication } from './checker.ts';
 import { DrillConnection, type Frame } from './connection.ts';
 import type { Random } from './random.ts';
 
@@ -64,6 +64,11 @@ export class Publisher {
     return this.publications.length - this.#unanswered.size;
   }
 
+  /** The key of the next message. */
+  get nextKey(): string {
+    return `${this.#options.name}-${this.#next + 1}`;
+  }
+
   /** Publishes from now on, until `rest`. */
   start(): void {
     if (this.#publishing) return;
@@ -78,9 +83,9 @@ export class Publisher {
 
   /** Publishes one message now. */
   publish(): Publication {
-    const { name, padding } = this.#options;
-    const key = `${name}-${++this.#next}`;
-    const payload = JSON.stringify({ key, pad: 'x'.repeat(padding) });
+    const key = this.nextKey;
+    this.#next += 1;
+    const payload = JSON.stringify({ key, pad: 'x'.repeat(this.#options.padding) });
     const publication: Publication = { key, payload, sentAtMs: performance.now(), acknowledged: undefined };
     this.publications.push(publication);
     this.#unanswered.set(key, { publication, sentAtMs: publication.sentAtMs });

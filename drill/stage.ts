@@ -1,7 +1,7 @@
 // A stage: the Redis and the gateways of one trial, all of them real processes.
 
 import type { Redis } from 'ioredis';
-import { type TestGateway, startGateway } from '../test/gateway.ts';
+import { startGateway, type TestGateway } from '../test/gateway.ts';
 
 /** The namespaces of every gateway of the drill. */
 const CHANNELS = JSON.stringify({

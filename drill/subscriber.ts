@@ -1,6 +1,6 @@
 // A subscriber of the drill: hears one channel, comes back with its position, and keeps everything it sees.
 
-import { parsePosition, type Position } from '../src/protocol/positions.ts';
+import { type Position, parsePosition } from '../src/protocol/positions.ts';
 import type { Sight, Witness } from './checker.ts';
 import { DrillConnection, type Frame } from './connection.ts';
 import type { Random } from './random.ts';
@@ -68,10 +68,13 @@ export class Subscriber implements Witness {
   /** Goes from gateway to gateway from now on, each time as soon as it is subscribed and a little more. */
   wander(minMs: number, maxMs: number): void {
     const { random } = this.#options;
-    this.#wandering = setTimeout(() => {
-      if (this.isSubscribed) this.#connection.move();
-      this.wander(minMs, maxMs);
-    }, random.integer(minMs, maxMs));
+    this.#wandering = setTimeout(
+      () => {
+        if (this.isSubscribed) this.#connection.move();
+        this.wander(minMs, maxMs);
+      },
+      random.integer(minMs, maxMs),
+    );
   }
 
   async stop(): Promise<void> {
@@ -98,7 +101,12 @@ export class Subscriber implements Witness {
       }
       case 'gap':
         if (frame.direct === true) break;
-        this.sights.push({ kind: 'gap', atMs, reason: String(frame.reason), position: this.#advance(frame.position) });
+        this.sights.push({
+          kind: 'gap',
+          atMs,
+          reason: String(frame.reason),
+          position: this.#advance(frame.position),
+        });
         break;
       case 'ok':
         if (frame.ref === this.#ref) this.#enter(frame, atMs);

@@ -31,6 +31,8 @@ const { metafile, warnings } = await build({
   // Packages in CommonJS call `require` for Node's own modules, which ES modules lack.
   banner: { js: "import { createRequire } from 'node:module';\nconst require = createRequire(import.meta.url);" },
   // Native additions to `ws` that the project does not install: otherwise each start would look for them.
+  // What an `import()` gets of a package in CommonJS has no names when it is split off, so YAML's other build is taken.
+  alias: { yaml: './node_modules/yaml/browser/index.js' },
   define: { 'process.env.WS_NO_BUFFER_UTIL': '"true"', 'process.env.WS_NO_UTF_8_VALIDATE': '"true"' },
   logLevel: 'warning',
 });

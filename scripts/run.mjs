@@ -38,7 +38,12 @@ const commands = {
   },
   check,
   bench: (node, args) => run(node, ['bench/main.ts', ...args]),
+  drill: async (node, args) => {
+    await ensureRedis();
+    return run(node, ['drill/main.ts', ...args]);
+  },
   docs: (node, args) => run(node, ['scripts/docs.ts', ...args]),
+  'build:client': (node, args) => run(node, ['scripts/client.ts', ...args]),
   format: (node, args) => run(node, [biome, 'check', '--write', '.', ...args]),
 };
 const biome = 'node_modules/@biomejs/biome/bin/biome';

@@ -69,7 +69,7 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
     (connection, close, now) => (now ? sessions.cut(connection, close) : sessions.close(connection, close)),
   );
   const hub = new Hub(bus, fanout, metrics, report);
-  const recovery = new Recovery(new History(bus.log), fanout);
+  const recovery = new Recovery(new History(bus.log), fanout, metrics);
   const publisher = new Publisher(bus, metrics, config.MAX_MESSAGE_BYTES);
   const presence = new Presence(bus, config.PRESENCE_TTL_SECONDS * 1000, metrics, report);
   const expiries = new Expiries((connection) => sessions.close(connection, closes.expired));

@@ -141,7 +141,8 @@ class Pair {
   #connect(from: Socket, to: Socket): Line {
     const line = new Line(this.#options.delayMs, () => this.#options.isStalled(this.opening));
     from.on('data', (bytes) => {
-      if (from === this.#sockets[0] && this.opening.length < openingBytes) this.opening += bytes.toString('latin1');
+      if (from === this.#sockets[0] && this.opening.length < openingBytes)
+        this.opening += bytes.toString('latin1');
       line.pass(() => {
         if (to.write(bytes)) return;
         from.pause();

@@ -51,7 +51,11 @@ function twoPods(address: Parameters<typeof startRedisBus>[0]): Promise<Pod[]> {
   return Promise.all([startRedisBus(address), startRedisBus(address)]);
 }
 
-function over(servers: readonly RedisServer[], pods: readonly Pod[], { stop }: { stop(): Promise<void> }): Backend {
+function over(
+  servers: readonly RedisServer[],
+  pods: readonly Pod[],
+  { stop }: { stop(): Promise<void> },
+): Backend {
   return {
     pods,
     outside: servers.map((server) => server.client()),
@@ -168,7 +172,13 @@ describe.each(backends)('a bus over $name', ({ name, start }) => {
     const [fence = ''] = neighbours('fence');
     await first.bus.subscribe(fence);
     const step = fc.oneof(
-      { weight: 5, arbitrary: fc.record({ kind: fc.constantFrom('subscribe', 'unsubscribe'), topic: fc.nat(names.length - 1) }) },
+      {
+        weight: 5,
+        arbitrary: fc.record({
+          kind: fc.constantFrom('subscribe', 'unsubscribe'),
+          topic: fc.nat(names.length - 1),
+        }),
+      },
       { weight: 1, arbitrary: fc.constant({ kind: 'turn', topic: 0 }) },
       { weight: 1, arbitrary: fc.record({ kind: fc.constant('wait'), topic: fc.nat(names.length - 1) }) },
     );
@@ -195,7 +205,9 @@ describe.each(backends)('a bus over $name', ({ name, start }) => {
         await first.bus.subscribe(last);
         for (const name of [...names, fence]) await second.bus.publish(name, Buffer.from(text));
         await first.heard.until(fence, text);
-        const heard = first.heard.messages.filter(({ bytes }) => bytes.toString() === text).map((it) => it.topic);
+        const heard = first.heard.messages
+          .filter(({ bytes }) => bytes.toString() === text)
+          .map((it) => it.topic);
         expect(heard).toEqual([...names.filter((name) => wished.has(name)), fence]);
         for (const name of [...names, last]) first.bus.unsubscribe(name);
       }),
@@ -222,13 +234,20 @@ describe.each(backends)('a bus over $name', ({ name, start }) => {
   test('lists the topics of all gateways by prefix, and no more than it is asked for', async () => {
     const [one = '', two = '', three = ''] = neighbours('list*[a]:1', 'list*[a]:2', 'list*[a]:3');
     const prefix = one.slice(0, -1);
-    await Promise.all([first.bus.subscribe(one), first.bus.subscribe(two), second.bus.subscribe(two), second.bus.subscribe(three)]);
+    await Promise.all([
+      first.bus.subscribe(one),
+      first.bus.subscribe(two),
+      second.bus.subscribe(two),
+      second.bus.subscribe(three),
+    ]);
     expect((await first.bus.topics(prefix, 10)).sort()).toEqual([one, two, three]);
     expect(await second.bus.topics(prefix, 2)).toHaveLength(2);
     expect(await second.bus.topics(`${prefix}none`, 10)).toEqual([]);
     await second.bus.subscribe(`raw-list-${name}`);
     expect(await first.bus.topics('raw-list-', 10)).toEqual([`raw-list-${name}`]);
-    expect(await first.bus.topics('', 1000)).toEqual(expect.arrayContaining([one, two, three, `raw-list-${name}`]));
+    expect(await first.bus.topics('', 1000)).toEqual(
+      expect.arrayContaining([one, two, three, `raw-list-${name}`]),
+    );
     first.bus.unsubscribe(two);
     expect(await second.bus.topics(two, 10)).toEqual([two].filter(() => backend.pods.length > 1));
   });
@@ -260,26 +279,36 @@ describe.each(backends)('a bus over $name', ({ name, start }) => {
       expect(await second.bus.store.join(channel, ['ann'], ttlMs)).toEqual(['ann']);
     });
 
-    test.skipIf(name === 'memory')('forgets the members of a pod that is gone, and tells one caller (not in memory, where they end with the process)', async () => {
-      const channel = `${tests}:gone`;
-      await second.bus.store.join(channel, ['ann', 'bob'], 300);
-      await first.bus.store.join(channel, ['bob'], ttlMs);
-      await until(async () => (await first.bus.store.members(channel, 10)).total === 1, { what: 'ann to expire' });
-      const told = await everyone(({ bus }) => bus.store.expire(channel));
-      expect(told.flat()).toEqual(['ann']);
-      expect(await first.bus.store.members(channel, 10)).toEqual({ users: ['bob'], total: 1 });
-      expect(await second.bus.store.join(channel, ['ann'], ttlMs)).toEqual(['ann']);
-    });
+    test.skipIf(name === 'memory')(
+      'forgets the members of a pod that is gone, and tells one caller (not in memory, where they end with the process)',
+      async () => {
+        const channel = `${tests}:gone`;
+        await second.bus.store.join(channel, ['ann', 'bob'], 300);
+        await first.bus.store.join(channel, ['bob'], ttlMs);
+        await until(async () => (await first.bus.store.members(channel, 10)).total === 1, {
+          what: 'ann to expire',
+        });
+        const told = await everyone(({ bus }) => bus.store.expire(channel));
+        expect(told.flat()).toEqual(['ann']);
+        expect(await first.bus.store.members(channel, 10)).toEqual({ users: ['bob'], total: 1 });
+        expect(await second.bus.store.join(channel, ['ann'], ttlMs)).toEqual(['ann']);
+      },
+    );
 
-    test.skipIf(name === 'memory')('tells of a user who comes back after a pod that is gone held him last (not in memory)', async () => {
-      const channel = `${tests}:back`;
-      // He was on a pod that was killed, then renewed by one that he left in order.
-      await second.bus.store.join(channel, ['ann'], 400);
-      await first.bus.store.join(channel, ['ann'], ttlMs);
-      expect(await first.bus.store.leave(channel, 'ann')).toBe(false);
-      await until(async () => (await first.bus.store.expire(channel)).includes('ann'), { what: 'ann to expire' });
-      expect(await first.bus.store.join(channel, ['ann'], ttlMs)).toEqual(['ann']);
-    });
+    test.skipIf(name === 'memory')(
+      'tells of a user who comes back after a pod that is gone held him last (not in memory)',
+      async () => {
+        const channel = `${tests}:back`;
+        // He was on a pod that was killed, then renewed by one that he left in order.
+        await second.bus.store.join(channel, ['ann'], 400);
+        await first.bus.store.join(channel, ['ann'], ttlMs);
+        expect(await first.bus.store.leave(channel, 'ann')).toBe(false);
+        await until(async () => (await first.bus.store.expire(channel)).includes('ann'), {
+          what: 'ann to expire',
+        });
+        expect(await first.bus.store.join(channel, ['ann'], ttlMs)).toEqual(['ann']);
+      },
+    );
   });
 
   test('keeps bans until they end', async () => {
@@ -300,12 +329,19 @@ describe.each(backends)('a bus over $name', ({ name, start }) => {
 
     test('lets one caller claim a key, and gives the others what became of it', async () => {
       const key = `key-${tests}`;
-      const claims = await everyone(({ bus }) => Promise.all([1, 2, 3].map(() => bus.store.claim(key, 'hash', ttlMs))));
+      const claims = await everyone(({ bus }) =>
+        Promise.all([1, 2, 3].map(() => bus.store.claim(key, 'hash', ttlMs))),
+      );
       expect(claims.flat().filter(({ kind }) => kind === 'new')).toHaveLength(1);
-      expect(claims.flat().filter(({ kind }) => kind === 'in_progress')).toHaveLength(backend.pods.length * 3 - 1);
+      expect(claims.flat().filter(({ kind }) => kind === 'in_progress')).toHaveLength(
+        backend.pods.length * 3 - 1,
+      );
       expect(await second.bus.store.claim(key, 'another', ttlMs)).toEqual({ kind: 'reused' });
       await first.bus.store.settle(key, 'hash', '{"an":"answer"}\n', ttlMs);
-      expect(await second.bus.store.claim(key, 'hash', ttlMs)).toEqual({ kind: 'done', answer: '{"an":"answer"}\n' });
+      expect(await second.bus.store.claim(key, 'hash', ttlMs)).toEqual({
+        kind: 'done',
+        answer: '{"an":"answer"}\n',
+      });
       expect(await second.bus.store.claim(key, 'another', ttlMs)).toEqual({ kind: 'reused' });
     });
 
@@ -319,7 +355,9 @@ describe.each(backends)('a bus over $name', ({ name, start }) => {
     test('leaves a key alone that meanwhile is another call’s', async () => {
       const key = `key-${tests}`;
       await first.bus.store.claim(key, 'hash', 100);
-      await until(async () => (await second.bus.store.claim(key, 'another', ttlMs)).kind === 'new', { what: 'the claim to end' });
+      await until(async () => (await second.bus.store.claim(key, 'another', ttlMs)).kind === 'new', {
+        what: 'the claim to end',
+      });
       await first.bus.store.settle(key, 'hash', undefined, ttlMs);
       expect(await second.bus.store.claim(key, 'another', ttlMs)).toEqual({ kind: 'in_progress' });
       await first.bus.store.settle(key, 'hash', 'late', ttlMs);
@@ -331,82 +369,107 @@ describe.each(backends)('a bus over $name', ({ name, start }) => {
       await first.bus.store.claim(key, 'hash', 200);
       await first.bus.store.settle(key, 'hash', 'kept', ttlMs);
       await first.bus.store.claim(`${key}:clock`, 'hash', 250);
-      await until(async () => (await first.bus.store.claim(`${key}:clock`, 'other', ttlMs)).kind === 'new', { what: 'time to pass' });
+      await until(async () => (await first.bus.store.claim(`${key}:clock`, 'other', ttlMs)).kind === 'new', {
+        what: 'time to pass',
+      });
       expect(await first.bus.store.claim(key, 'hash', ttlMs)).toEqual({ kind: 'done', answer: 'kept' });
     });
   });
 
-  test.skipIf(name === 'memory')('shares raw topics with other programs, whatever node they use (not in memory, which has no outside)', async () => {
-    const raw = `raw_${tests}`;
-    await everyone(({ bus }) => bus.subscribe(raw));
-    // Under Sentinel the second server is a replica, where nobody should publish.
-    const outside = name.includes('Cluster') ? backend.outside : backend.outside.slice(0, 1);
-    for (const [index, client] of outside.entries()) {
-      const bytes = Buffer.from([0xff, 0x00, index]);
-      await client.publish(raw, bytes);
-      await everyone(({ heard }) =>
-        until(() => heard.messages.some((it) => it.topic === raw && it.bytes.equals(bytes)), { what: 'the foreign message' }),
-      );
-    }
-    await everyone(({ heard }) => expect(heard.messages).toHaveLength(outside.length));
-    for (const client of outside) {
-      const stranger = client.duplicate();
-      try {
-        const arrived: string[] = [];
-        stranger.on('message', (_, text) => arrived.push(text));
-        await stranger.subscribe(raw);
-        // Subscriptions are told to the other nodes of a Cluster a little later.
-        await until(
-          async () => {
-            await first.bus.publish(raw, Buffer.from('for strangers'));
-            return arrived.length > 0;
-          },
-          { what: 'the message to reach a foreign subscriber' },
+  test.skipIf(name === 'memory')(
+    'shares raw topics with other programs, whatever node they use (not in memory, which has no outside)',
+    async () => {
+      const raw = `raw_${tests}`;
+      await everyone(({ bus }) => bus.subscribe(raw));
+      // Under Sentinel the second server is a replica, where nobody should publish.
+      const outside = name.includes('Cluster') ? backend.outside : backend.outside.slice(0, 1);
+      for (const [index, client] of outside.entries()) {
+        const bytes = Buffer.from([0xff, 0x00, index]);
+        await client.publish(raw, bytes);
+        await everyone(({ heard }) =>
+          until(() => heard.messages.some((it) => it.topic === raw && it.bytes.equals(bytes)), {
+            what: 'the foreign message',
+          }),
         );
-        expect(arrived[0]).toBe('for strangers');
-      } finally {
-        stranger.disconnect();
       }
-    }
-  });
-
-  test.skipIf(name !== 'a Redis Cluster')('spreads its topics over all nodes (only a Cluster has several)', async () => {
-    const spread = Array.from({ length: 60 }, (_, index) => topic(`${index}`));
-    await Promise.all(spread.map((it) => first.bus.subscribe(it)));
-    const counts = await Promise.all(backend.outside.map(async (node) => (await node.pubsub('SHARDCHANNELS', topic('*'))).length));
-    expect(counts.reduce((sum, count) => sum + count)).toBe(60);
-    expect(Math.min(...counts)).toBeGreaterThan(0);
-    expect(new Set(spread.map((it) => calculateSlot(it))).size).toBeGreaterThan(40);
-  });
-
-  describe('at its end', () => {
-    test.skipIf(name === 'memory')('refuses what cannot be done while Redis is away, and does not wait for it (memory is never away)', async () => {
-      await first.bus.subscribe(topic('outage'));
-      await backend.breakDown?.();
-      const calls = () => [
-        first.bus.publish(topic('outage'), Buffer.from('lost')),
-        first.bus.publish('raw-outage', Buffer.from('lost')),
-        first.bus.topics('tg:', 10),
-        first.bus.store.join('room', ['ann'], 1000),
-        first.bus.store.leave('room', 'ann'),
-        first.bus.store.members('room', 1),
-        first.bus.store.expire('room'),
-        first.bus.store.ban('ann', Date.now() + 1000),
-        first.bus.store.bans(),
-        first.bus.store.claim('key', 'hash', 1000),
-        first.bus.store.settle('key', 'hash', 'answer', 1000),
-      ];
-      // At first those that were on their way, then those that find nobody there.
-      for (let round = 0; round < 3; round += 1) {
-        const results = await until(() => Promise.allSettled(calls()), { what: 'all calls to end', timeoutMs: 20_000 });
-        for (const result of results) {
-          expect(result).toMatchObject({ status: 'rejected', reason: { code: 'bus_unavailable', retryable: true } });
+      await everyone(({ heard }) => expect(heard.messages).toHaveLength(outside.length));
+      for (const client of outside) {
+        const stranger = client.duplicate();
+        try {
+          const arrived: string[] = [];
+          stranger.on('message', (_, text) => arrived.push(text));
+          await stranger.subscribe(raw);
+          // Subscriptions are told to the other nodes of a Cluster a little later.
+          await until(
+            async () => {
+              await first.bus.publish(raw, Buffer.from('for strangers'));
+              return arrived.length > 0;
+            },
+            { what: 'the message to reach a foreign subscriber' },
+          );
+          expect(arrived[0]).toBe('for strangers');
+        } finally {
+          stranger.disconnect();
         }
       }
-      const isDown = ({ state, reason = '' }: Bus['health']) => state === 'down' && reason.includes('ECONNREFUSED');
-      await until(() => isDown(first.bus.health), { what: 'the bus to say why it is down', timeoutMs: 20_000 });
-      first.bus.unsubscribe(topic('outage'));
-    });
+    },
+  );
+
+  test.skipIf(name !== 'a Redis Cluster')(
+    'spreads its topics over all nodes (only a Cluster has several)',
+    async () => {
+      const spread = Array.from({ length: 60 }, (_, index) => topic(`${index}`));
+      await Promise.all(spread.map((it) => first.bus.subscribe(it)));
+      const counts = await Promise.all(
+        backend.outside.map(async (node) => (await node.pubsub('SHARDCHANNELS', topic('*'))).length),
+      );
+      expect(counts.reduce((sum, count) => sum + count)).toBe(60);
+      expect(Math.min(...counts)).toBeGreaterThan(0);
+      expect(new Set(spread.map((it) => calculateSlot(it))).size).toBeGreaterThan(40);
+    },
+  );
+
+  describe('at its end', () => {
+    test.skipIf(name === 'memory')(
+      'refuses what cannot be done while Redis is away, and does not wait for it (memory is never away)',
+      async () => {
+        await first.bus.subscribe(topic('outage'));
+        await backend.breakDown?.();
+        const calls = () => [
+          first.bus.publish(topic('outage'), Buffer.from('lost')),
+          first.bus.publish('raw-outage', Buffer.from('lost')),
+          first.bus.topics('tg:', 10),
+          first.bus.store.join('room', ['ann'], 1000),
+          first.bus.store.leave('room', 'ann'),
+          first.bus.store.members('room', 1),
+          first.bus.store.expire('room'),
+          first.bus.store.ban('ann', Date.now() + 1000),
+          first.bus.store.bans(),
+          first.bus.store.claim('key', 'hash', 1000),
+          first.bus.store.settle('key', 'hash', 'answer', 1000),
+        ];
+        // At first those that were on their way, then those that find nobody there.
+        for (let round = 0; round < 3; round += 1) {
+          const results = await until(() => Promise.allSettled(calls()), {
+            what: 'all calls to end',
+            timeoutMs: 20_000,
+          });
+          for (const result of results) {
+            expect(result).toMatchObject({
+              status: 'rejected',
+              reason: { code: 'bus_unavailable', retryable: true },
+            });
+          }
+        }
+        const isDown = ({ state, reason = '' }: Bus['health']) =>
+          state === 'down' && reason.includes('ECONNREFUSED');
+        await until(() => isDown(first.bus.health), {
+          what: 'the bus to say why it is down',
+          timeoutMs: 20_000,
+        });
+        first.bus.unsubscribe(topic('outage'));
+      },
+    );
 
     test('stops once and for all, and can be told to twice', async () => {
       const published = everyone(({ bus }) => bus.publish(topic('end'), Buffer.from('late')).catch(() => {}));

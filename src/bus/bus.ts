@@ -89,7 +89,11 @@ export interface Store {
   settle(key: string, hash: string, answer: string | undefined, ttlMs: number): Promise<void>;
 }
 
-export type Claim = { kind: 'new' } | { kind: 'done'; answer: string } | { kind: 'in_progress' } | { kind: 'reused' };
+export type Claim =
+  | { kind: 'new' }
+  | { kind: 'done'; answer: string }
+  | { kind: 'in_progress' }
+  | { kind: 'reused' };
 
 /** Every topic of Tidegate's own begins so; raw channels may not. */
 export const TOPIC_PREFIX = 'tg:';

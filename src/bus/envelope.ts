@@ -39,7 +39,8 @@ export function encodeEnvelope(header: Header, payload: string): Buffer {
 
 /** Total: bytes that no gateway wrote give undefined. */
 export function decodeEnvelope(bytes: Buffer): Envelope | undefined {
-  if (bytes.length < MAGIC.length || bytes.compare(MAGIC_BYTES, 0, MAGIC.length, 0, MAGIC.length) !== 0) return undefined;
+  if (bytes.length < MAGIC.length || bytes.compare(MAGIC_BYTES, 0, MAGIC.length, 0, MAGIC.length) !== 0)
+    return undefined;
   const end = bytes.indexOf(NEWLINE, MAGIC.length);
   if (end === -1 || end > MAX_HEADER_BYTES || !isUtf8(bytes)) return undefined;
   let header: unknown;

@@ -40,7 +40,12 @@ export class MemoryLog implements Log {
       if (known.payload !== payload) throw new TidegateError('key_reused');
       return { ...known.appended, repeated: true };
     }
-    const header = { id, ...(sender !== undefined && { sender }), timeMs, ...(skip !== undefined && { skip }) };
+    const header = {
+      id,
+      ...(sender !== undefined && { sender }),
+      timeMs,
+      ...(skip !== undefined && { skip }),
+    };
     let position: Position | undefined;
     let bytes: Buffer;
     if (retention === undefined) {

@@ -124,8 +124,9 @@ export class Probe {
       return;
     }
     const { over, takenAtMs } = this.#sent;
-    if (over) return this.#send();
-    if (takenAtMs === undefined) {
+    if (over) {
+      this.#send();
+    } else if (takenAtMs === undefined) {
       if (nowMs - this.#silentSinceMs <= STALLED_AFTER_MS) return;
       this.#silentSinceMs = nowMs;
       this.#options.onStall();
@@ -144,7 +145,12 @@ export class Probe {
   }
 
   #send(): void {
-    const sent: Sent = { text: String(++this.#sequence), atMs: performance.now(), takenAtMs: undefined, over: false };
+    const sent: Sent = {
+      text: String(++this.#sequence),
+      atMs: performance.now(),
+      takenAtMs: undefined,
+      over: false,
+    };
     this.#sent = sent;
     this.#options.publish(this.#topic, Buffer.from(sent.text)).then(
       () => {

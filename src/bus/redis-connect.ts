@@ -50,7 +50,9 @@ export class RedisConnector {
     }
     const username = parsed.username ?? address.username;
     const password = parsed.password ?? address.password;
-    const tls = parsed.tls ? { ...(address.caFile !== undefined && { ca: readFileSync(address.caFile) }) } : undefined;
+    const tls = parsed.tls
+      ? { ...(address.caFile !== undefined && { ca: readFileSync(address.caFile) }) }
+      : undefined;
     this.#options = {
       lazyConnect: true,
       connectTimeout: CONNECT_TIMEOUT_MS,
@@ -70,22 +72,30 @@ export class RedisConnector {
   }
 
   /** A connection to the master, or on a Cluster to the node that is named. Its name shows in CLIENT LIST. */
-  connection(connectionName: string, node?: Host): RedisConnection {
+  connection(connectionName: string, node = this.hosts[0]): RedisConnection {
     const options = { ...this.#options, connectionName };
-    if (node !== undefined || this.mode !== 'sentinel') return new RedisConnection(new Redis({ ...options, ...(node ?? this.hosts[0]) }));
+    if (this.mode !== 'sentinel') return new RedisConnection(new Redis({ ...options, ...node }));
     const { sentinelName, sentinelPassword } = this.#address;
     return new RedisConnection(
       new Redis({
         ...options,
         sentinels: [...this.hosts],
         name: sentinelName,
-        failoverDetector: true,
         sentinelRetryStrategy: retryDelayMs,
         // Otherwise a Sentinel that is frozen would be waited for, for ever.
         sentinelCommandTimeout: CONNECT_TIMEOUT_MS,
         ...(sentinelPassword !== undefined && { sentinelPassword }),
         ...(options.tls !== undefined && { enableTLSForSentinelMode: true, sentinelTLS: options.tls }),
       }),
+    );
+  }
+
+  /** A connection to each Sentinel. They have a password of their own, and no databases. */
+  sentinels(): RedisConnection[] {
+    const { username: _, password: __, db: ___, ...others } = this.#options;
+    const password = this.#address.sentinelPassword;
+    return this.hosts.map(
+      (host) => new RedisConnection(new Redis({ ...others, ...host, ...(password !== undefined && { password }) })),
     );
   }
 }
@@ -111,7 +121,8 @@ interface ParsedUrl {
  * hold a password. */
 function parseUrl(url: string, defaultPort: number): ParsedUrl {
   const match = /^(redis|rediss):\/\/(?:([^:@/]*)(?::([^@/]*))?@)?([^/?]+)(?:\/(\d+)?)?$/.exec(url);
-  if (match === null) throw new Error('REDIS_URL must look like redis://[user:password@]host:port[,host:port...][/db]');
+  if (match === null)
+    throw new Error('REDIS_URL must look like redis://[user:password@]host:port[,host:port...][/db]');
   const [, scheme, username, password, list = '', db] = match;
   const hosts = list.split(',').map((entry) => {
     const host = /^(\[[0-9a-fA-F:]+\]|[^:[\]]+)(?::(\d{1,5}))?$/.exec(entry.trim());

@@ -51,9 +51,10 @@ export class RedisConnection implements RedisCommands {
     this.redis.connect().catch(() => {});
   }
 
-  /** Cuts the connection, so that a new one is made: for one that looks alive and is not. */
+  /** Cuts the connection, so that a new one is made: for one that looks alive and is not, or leads astray. */
   renew(): void {
-    if (this.ready) this.redis.disconnect(true);
+    // Not while it is being looked up where to connect: ioredis would give up.
+    if (this.ready || this.redis.status === 'connect') this.redis.disconnect(true);
   }
 
   close(): void {

@@ -120,7 +120,13 @@ export class RedisLog implements Log {
 
   async read(channel: string, fromOffset: number, limit: number): Promise<Slice> {
     try {
-      const answer = await runScript(this.#redis, READ, [headKey(channel), streamKey(channel)], [fromOffset, limit], { buffers: true });
+      const answer = await runScript(
+        this.#redis,
+        READ,
+        [headKey(channel), streamKey(channel)],
+        [fromOffset, limit],
+        { buffers: true },
+      );
       const [offset, id, entries] = answer as [Buffer, Buffer, Buffer[]];
       return { entries, head: positionOf(offset, id) };
     } catch (error) {
@@ -131,9 +137,13 @@ export class RedisLog implements Log {
   async heads(channels: readonly string[]): Promise<(Position | undefined)[]> {
     const heads: (Position | undefined)[] = [];
     for (let at = 0; at < channels.length; at += HEADS_AT_ONCE) {
-      const some = channels.slice(at, at + HEADS_AT_ONCE).map((channel) => this.#redis.call('hmget', [headKey(channel), 'offset', 'id']));
+      const some = channels
+        .slice(at, at + HEADS_AT_ONCE)
+        .map((channel) => this.#redis.call('hmget', [headKey(channel), 'offset', 'id']));
       try {
-        heads.push(...((await Promise.all(some)) as (string | null)[][]).map(([offset, id]) => positionOf(offset, id)));
+        heads.push(
+          ...((await Promise.all(some)) as (string | null)[][]).map(([offset, id]) => positionOf(offset, id)),
+        );
       } catch (error) {
         throw unavailable(error);
       }
@@ -142,23 +152,40 @@ export class RedisLog implements Log {
   }
 
   async warnings(): Promise<string[]> {
-    const info = await Promise.all(['memory', 'persistence'].map((section) => this.#redis.call('info', [section]))).catch(() => undefined);
-    if (info === undefined) return ['Redis does not tell whether it persists or evicts (INFO is refused): see to it yourself'];
-    const fields = new Map(info.join('\n').split(/\r?\n/).map((line) => line.split(':', 2) as [string, string]));
+    const info = await Promise.all(
+      ['memory', 'persistence'].map((section) => this.#redis.call('info', [section])),
+    ).catch(() => undefined);
+    if (info === undefined)
+      return ['Redis does not tell whether it persists or evicts (INFO is refused): see to it yourself'];
+    const fields = new Map(
+      info
+        .join('\n')
+        .split(/\r?\n/)
+        .map((line) => line.split(':', 2) as [string, string]),
+    );
     const policy = fields.get('maxmemory_policy') ?? 'noeviction';
     const warnings: string[] = [];
     if (fields.get('aof_enabled') !== '1') {
-      warnings.push('Redis has no append-only file: durable channels lose what was published since the last snapshot when it restarts (appendonly yes)');
+      warnings.push(
+        'Redis has no append-only file: durable channels lose what was published since the last snapshot when it restarts (appendonly yes)',
+      );
     }
     if (fields.get('maxmemory') !== '0' && policy !== 'noeviction') {
-      warnings.push(`Redis may evict durable channels when memory runs out (maxmemory-policy ${policy}): use noeviction`);
+      warnings.push(
+        `Redis may evict durable channels when memory runs out (maxmemory-policy ${policy}): use noeviction`,
+      );
     }
     return warnings;
   }
 
   async #append(message: Append): Promise<Appended> {
     const { channel, topic, id, sender, timeMs, skip, payload, retention, replicas } = message;
-    const header = JSON.stringify({ id, ...(sender !== undefined && { sender }), timeMs, ...(skip !== undefined && { skip }) });
+    const header = JSON.stringify({
+      id,
+      ...(sender !== undefined && { sender }),
+      timeMs,
+      ...(skip !== undefined && { skip }),
+    });
     const keys = [headKey(channel), streamKey(channel), keyKey(message), topic];
     const ageMs = retention?.ageMs ?? 0;
     const args = [
@@ -209,8 +236,13 @@ function digest(text: string): string {
   return createHash('sha256').update(text).digest('base64url').slice(0, 32);
 }
 
-function positionOf(offset: Buffer | string | null | undefined, id: Buffer | string | null | undefined): Position | undefined {
-  return offset && id && String(offset) !== '' ? { offset: Number(String(offset)), id: String(id) } : undefined;
+function positionOf(
+  offset: Buffer | string | null | undefined,
+  id: Buffer | string | null | undefined,
+): Position | undefined {
+  return offset && id && String(offset) !== ''
+    ? { offset: Number(String(offset)), id: String(id) }
+    : undefined;
 }
 
 function unavailable(error: unknown): TidegateError {

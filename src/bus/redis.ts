@@ -8,6 +8,7 @@ import { Probe } from './probe.ts';
 import { type RedisAddress, RedisConnector } from './redis-connect.ts';
 import { type Arguments, type RedisCommands, type RedisConnection, reasonOf } from './redis-connection.ts';
 import { LOG_SCRIPTS, RedisLog } from './redis-log.ts';
+import { RedisSentinels } from './redis-sentinels.ts';
 import { type Host, readRedirect, Slots } from './redis-slots.ts';
 import { RedisStore, STORE_SCRIPTS } from './redis-store.ts';
 import { RedisSubscriber } from './redis-subscriber.ts';
@@ -64,6 +65,7 @@ export class RedisBus implements Bus {
   /** Why the slots are not known, for people. */
   #slotsFailure = '';
   #slotsTimer: NodeJS.Timeout | undefined;
+  #sentinels: RedisSentinels | undefined;
   /** Looks at the slots that have not begun yet, by the node that is asked first. */
   readonly #looks = new Map<string, Promise<void>>();
   #lastLook: Promise<void> = Promise.resolve();
@@ -79,7 +81,8 @@ export class RedisBus implements Bus {
     this.#isCluster = this.#connector.mode === 'cluster';
     const commands: RedisCommands = {
       call: (command, args) => this.#call(keyOf(command, args), (lane) => lane.commands.call(command, args)),
-      callBuffer: (command, args) => this.#call(keyOf(command, args), (lane) => lane.commands.callBuffer(command, args)),
+      callBuffer: (command, args) =>
+        this.#call(keyOf(command, args), (lane) => lane.commands.callBuffer(command, args)),
     };
     this.store = new RedisStore(commands, options.pod);
     this.log = new RedisLog({
@@ -92,7 +95,8 @@ export class RedisBus implements Bus {
 
   get health(): { state: BusState; reason?: string } {
     const lanes = [...this.#lanes.values()];
-    if (lanes.length === 0) return { state: 'starting', reason: `Redis has not been reached yet${this.#slotsFailure}` };
+    if (lanes.length === 0)
+      return { state: 'starting', reason: `Redis has not been reached yet${this.#slotsFailure}` };
     for (const state of ['starting', 'down', 'deaf'] as const) {
       const lane = lanes.find((it) => it.probe.state === state);
       if (lane !== undefined) return { state, reason: reasonOfLane(lane) };
@@ -110,6 +114,7 @@ export class RedisBus implements Bus {
       this.#slotsTimer = setInterval(() => void this.#lookAtSlots(), SLOTS_INTERVAL_MS).unref();
     } else {
       this.#openLane('', undefined, `${PROBE_PREFIX}0}:${this.#options.pod}`);
+      if (this.#connector.mode === 'sentinel') this.#watchSentinels();
     }
     await Promise.all([...this.#lanes.values()].map((lane) => lane.probe.firstReturn));
   }
@@ -135,7 +140,9 @@ export class RedisBus implements Bus {
     const pattern = `${prefix.replace(/[\\*?[\]]/g, '\\$&')}*`;
     // Each node tells of its own subscribers; on a Cluster Tidegate's topics are sharded, and raw ones are not.
     const kinds = this.#isCluster ? ['SHARDCHANNELS', 'CHANNELS'] : ['CHANNELS'];
-    const asked = [...this.#lanes.values()].flatMap(({ commands }) => kinds.map((kind) => commands.call('pubsub', [kind, pattern])));
+    const asked = [...this.#lanes.values()].flatMap(({ commands }) =>
+      kinds.map((kind) => commands.call('pubsub', [kind, pattern])),
+    );
     try {
       const topics = new Set((await Promise.all(asked)).flat().map(String));
       return [...topics].filter((topic) => !topic.startsWith(PROBE_PREFIX)).slice(0, limit);
@@ -148,6 +155,7 @@ export class RedisBus implements Bus {
     this.#stopped = true;
     this.#listener = undefined;
     clearInterval(this.#slotsTimer);
+    this.#sentinels?.close();
     for (const lane of this.#lanes.values()) this.#closeLane(lane);
   }
 
@@ -217,18 +225,22 @@ export class RedisBus implements Bus {
 
   #openLane(node: string, host: Host | undefined, probeTopic: string): void {
     const commands = this.#connector.connection('tidegate', host);
-    const subscriber = new RedisSubscriber(this.#connector.connection('tidegate-subscriber', host), this.#isCluster, {
-      message: (topic, bytes) => {
-        if (!probe.hear(topic, bytes)) this.#listener?.message(topic, bytes);
+    const subscriber = new RedisSubscriber(
+      this.#connector.connection('tidegate-subscriber', host),
+      this.#isCluster,
+      {
+        message: (topic, bytes) => {
+          if (!probe.hear(topic, bytes)) this.#listener?.message(topic, bytes);
+        },
+        interrupted: (topics) => {
+          const others = topics.filter((topic) => topic !== probe.topic);
+          if (others.length < topics.length) probe.again();
+          if (others.length > 0) this.#listener?.interrupted(others);
+        },
+        moved: () => void this.#lookAtSlots(node),
+        reconnected: () => this.#options.onReconnect(),
       },
-      interrupted: (topics) => {
-        const others = topics.filter((topic) => topic !== probe.topic);
-        if (others.length < topics.length) probe.again();
-        if (others.length > 0) this.#listener?.interrupted(others);
-      },
-      moved: () => void this.#lookAtSlots(node),
-      reconnected: () => this.#options.onReconnect(),
-    });
+    );
     const probe = new Probe({
       topic: probeTopic,
       publish: async (topic, bytes) => {
@@ -265,6 +277,19 @@ export class RedisBus implements Bus {
     commands.open();
     subscriber.open();
     probe.start();
+  }
+
+  /** After a failover the old master may well go on answering, to nobody but those who have not heard of it. */
+  #watchSentinels(): void {
+    const name = this.#options.address.sentinelName;
+    this.#sentinels = new RedisSentinels(this.#connector.sentinels(), name, () => {
+      for (const { commands, subscriber, waiting } of this.#lanes.values()) {
+        commands.renew();
+        subscriber.renew();
+        waiting?.renew();
+      }
+    });
+    this.#sentinels.open();
   }
 
   #closeLane(lane: Lane): void {
@@ -355,7 +380,8 @@ export class RedisBus implements Bus {
       for (const topic of [...lane.subscriber.topics]) {
         if (topic === lane.probe.topic || (!isGone && !this.#isSharded(topic))) continue;
         const target = this.#laneOf(topic);
-        if (target !== undefined && target !== lane) target.subscriber.adopt(topic, lane.subscriber.release(topic));
+        if (target !== undefined && target !== lane)
+          target.subscriber.adopt(topic, lane.subscriber.release(topic));
       }
       if (isGone) this.#closeLane(lane);
     }

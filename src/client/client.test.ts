@@ -620,6 +620,32 @@ describe('publishing', () => {
     ]);
   });
 
+  it('publishes after what was subscribed to before, so that the message comes back', async () => {
+    const { client, socket, sockets, platform } = await connectFake();
+    const room = client.channel('room:1');
+    room.subscribe(() => {});
+    void room.publish('a').catch(() => {});
+    await settle();
+    socket.welcome();
+    expect(socket.sent.map(({ type }) => type)).toEqual(['subscribe']);
+    socket.subscribeAll();
+    expect(socket.sent.map(({ type }) => type)).toEqual(['subscribe', 'publish']);
+    client.channel('room:2').subscribe(() => {});
+    void client
+      .channel('room:2')
+      .publish('b')
+      .catch(() => {});
+    await settle();
+    expect(socket.sent.map(({ type }) => type)).toEqual(['subscribe', 'publish', 'subscribe', 'publish']);
+    socket.end();
+    await platform.pass(1000);
+    sockets[1]?.welcome();
+    expect(sockets[1]?.sent.map(({ type }) => type)).toEqual(['subscribe']);
+    const error = { code: 'bus_unavailable', message: 'No bus.', retryable: true };
+    sockets[1]?.subscribeAll(() => ({ error }));
+    expect(sockets[1]?.sent.map(({ type }) => type)).toEqual(['subscribe', 'publish', 'publish']);
+  });
+
   it('sends again, with the same key, what was not answered when the connection was lost', async () => {
     const { client, platform, socket, sockets } = await connectFake();
     socket.welcome();
@@ -891,13 +917,18 @@ describe('moving', () => {
     await settle();
     const command = first.takeOne('publish');
     sockets[1]?.welcome();
+    const between = watch(client.channel('room:1').publish('between'));
+    await settle();
+    first.ok(first.takeOne('publish'), { id: 'b' });
     sockets[1]?.subscribeAll();
     const after = watch(client.channel('room:1').publish('after'));
     await settle();
+    expect(first.take()).toEqual([]);
     sockets[1]?.ok(sockets[1].takeOne('publish'), { id: 'j' });
     first.ok(command, { id: 'i' });
     await platform.pass(1000);
     expect(before.value).toMatchObject({ id: 'i' });
+    expect(between.value).toMatchObject({ id: 'b' });
     expect(after.value).toMatchObject({ id: 'j' });
     expect(sockets[1]?.take()).toEqual([]);
   });

@@ -281,9 +281,12 @@ export class Client {
     });
     this.#direct.begin(link);
     this.#direct.subscribed(link, {});
-    this.#outbox.use(link, old !== undefined);
+    // What is published must come back to who has subscribed before, so it waits, or takes the old way as yet.
+    this.#outbox.use(old, true);
     this.#flushAll(() => {
-      if (old !== undefined && this.#leaving === old) {
+      if (this.#link !== link) return;
+      this.#outbox.use(link, this.#leaving !== undefined);
+      if (this.#leaving !== undefined) {
         const leftMs = LEAVE_SHARE * (this.#closesAtMs - this.#platform.now());
         this.#leaveTimer.set(Math.min(this.#settings.overlapMs, leftMs), () => this.#leave(true));
       }
@@ -304,8 +307,8 @@ export class Client {
     if (link === this.#leaving) {
       this.#leaving = undefined;
       this.#leaveTimer.clear();
-      this.#outbox.use(this.#link, false);
     }
+    this.#outbox.left(link);
     for (const stream of this.#streams()) stream.left(link, emptied);
   }
 
@@ -320,7 +323,6 @@ export class Client {
       this.#moveCode = undefined;
       this.#stableTimer.clear();
       this.#tokens?.stop();
-      this.#outbox.use(undefined, false);
       this.#left(link, false);
       this.#leave(false);
     }
@@ -391,12 +393,12 @@ export class Client {
       this.#settings.signal?.removeEventListener('abort', this.#onAbort);
       this.#tokens?.stop();
       this.#opens += 1;
-      this.#outbox.use(undefined, false);
       const error = new ClientError('closed', `The client is closed: ${reason.reason} (${reason.code}).`);
       this.#closedBy = error;
-      this.#closing = Promise.all([this.#link, this.#opening, this.#leaving].map((link) => link?.close()));
+      const links = [this.#link, this.#opening, this.#leaving];
       this.#link = this.#opening = this.#leaving = undefined;
       this.#outbox.close(error);
+      this.#closing = Promise.all(links.map((link) => link?.close()));
       for (const { isRefused } of this.#entries.values()) isRefused(error);
       this.#entries.clear();
       this.#setState('closed', reason);
@@ -440,6 +442,8 @@ export class Client {
 
   async #ask(sending: Sending): Promise<Frame> {
     if (this.#closedBy) throw this.#closedBy;
+    // In the order in which the application asked.
+    if (this.#changed.size > 0) this.#flush();
     return this.#outbox.add(sending);
   }
 

@@ -77,15 +77,21 @@ export class Outbox {
     });
   }
 
-  /** From now on commands leave by this link, or wait where there is none. `overlapping`: there is another one still. */
+  /** From now on commands leave by this link. `overlapping`: there is another one still, or already. */
   use(link: Link | undefined, overlapping: boolean): void {
     this.#link = link;
     this.#overlapping = overlapping;
     this.#pump();
   }
 
+  /** This link is gone. Where it was the one that is used, commands wait for the next. */
+  left(link: Link): void {
+    this.use(this.#link === link ? undefined : this.#link, false);
+  }
+
   /** Rejects everything that waits. */
   close(error: ClientError): void {
+    this.#link = undefined;
     this.#pause.clear();
     for (const entry of this.#entries) this.#settle(entry).reject(error);
   }

@@ -49,7 +49,9 @@ class ForkingLog implements Pick<Log, 'read'> {
   }
 }
 
-type Heard = { kind: 'message'; offset: number; id: string; prev: string } | { kind: 'gap'; reason: string; position: Position };
+type Heard =
+  | { kind: 'message'; offset: number; id: string; prev: string }
+  | { kind: 'gap'; reason: string; position: Position };
 
 function setUp() {
   const log = new ForkingLog();
@@ -59,6 +61,7 @@ function setUp() {
     log: log as unknown as Log,
     deliver: ({ offset, id, prev }) => heard.push({ kind: 'message', offset, id, prev }),
     gap: (reason, position) => heard.push({ kind: 'gap', reason, position }),
+    mended: () => {},
     report: (_stage, error) => {
       throw error;
     },
@@ -119,7 +122,9 @@ describe('a follower', () => {
     for (let at = 0; at < 5; at += 1) log.append();
     log.trim(2);
     await follower.check(log.head);
-    expect(heard.slice(1, 2)).toEqual([{ kind: 'gap', reason: 'trimmed', position: { offset: 4, id: 'id4' } }]);
+    expect(heard.slice(1, 2)).toEqual([
+      { kind: 'gap', reason: 'trimmed', position: { offset: 4, id: 'id4' } },
+    ]);
     expect(ids(heard)).toEqual(['id1', 'trimmed', 'id5', 'id6']);
   });
 
@@ -137,9 +142,22 @@ describe('a follower', () => {
   /** What a subscriber can rely on, whatever happens to the log and to what is sent live. */
   test('delivers a chain, tells every break, and ends at the head', async () => {
     const step = fc.oneof(
-      { weight: 10, arbitrary: fc.record({ kind: fc.constant('publish' as const), lost: fc.boolean(), late: fc.boolean() }) },
+      {
+        weight: 10,
+        arbitrary: fc.record({
+          kind: fc.constant('publish' as const),
+          lost: fc.boolean(),
+          late: fc.boolean(),
+        }),
+      },
       { weight: 2, arbitrary: fc.record({ kind: fc.constant('repeat' as const), which: fc.nat(20) }) },
-      { weight: 1, arbitrary: fc.record({ kind: fc.constant('loseTail' as const), count: fc.integer({ min: 1, max: 6 }) }) },
+      {
+        weight: 1,
+        arbitrary: fc.record({
+          kind: fc.constant('loseTail' as const),
+          count: fc.integer({ min: 1, max: 6 }),
+        }),
+      },
       { weight: 1, arbitrary: fc.record({ kind: fc.constant('trim' as const), keep: fc.nat(5) }) },
       { weight: 1, arbitrary: fc.record({ kind: fc.constant('flush' as const) }) },
       { weight: 2, arbitrary: fc.record({ kind: fc.constant('compare' as const) }) },

@@ -14,6 +14,8 @@ export interface FollowerOptions {
   deliver(entry: Entry): void;
   /** Messages are missing; what comes next follows on the position. */
   gap(reason: GapReason, position: Position): void;
+  /** Something was missing: it was `repaired`, or a gap had to be told. */
+  mended(outcome: 'repaired' | GapReason): void;
   report(stage: string, error: unknown): void;
 }
 
@@ -170,7 +172,10 @@ export class Follower {
     this.#last = { offset: entry.offset, id: entry.id };
     this.#recent.push(entry);
     this.#recentBytes += entry.message.payload.length;
-    while (this.#recent.length > RECENT_ENTRIES || (this.#recentBytes > RECENT_BYTES && this.#recent.length > 1)) {
+    while (
+      this.#recent.length > RECENT_ENTRIES ||
+      (this.#recentBytes > RECENT_BYTES && this.#recent.length > 1)
+    ) {
       this.#recentBytes -= this.#recent.shift()?.message.payload.length ?? 0;
     }
     this.#options.deliver(entry);
@@ -220,6 +225,7 @@ export class Follower {
       const verdict = judge(placeOf(last), readEntries(stored), head);
       switch (verdict.kind) {
         case 'continues':
+          if (verdict.entries.length > 0) this.#options.mended('repaired');
           verdict.entries.every((entry) => this.#follow(entry));
           if (stored.length < REPAIR_PAGE) return;
           break;
@@ -258,12 +264,15 @@ export class Follower {
 
   /** Goes on from another position, and says so. */
   #jump(reason: GapReason, position: Position): void {
-    const keep = this.#recent.findIndex((entry) => entry.offset === position.offset && entry.id === position.id);
+    const keep = this.#recent.findIndex(
+      (entry) => entry.offset === position.offset && entry.id === position.id,
+    );
     this.#abandoned = new Set(this.#recent.slice(keep + 1).map((entry) => entry.id));
     this.#recent = this.#recent.slice(0, keep + 1);
     this.#recentBytes = this.#recent.reduce((sum, entry) => sum + entry.message.payload.length, 0);
     this.#since = undefined;
     this.#last = { offset: position.offset, id: position.id };
+    this.#options.mended(reason);
     this.#options.gap(reason, this.#last);
   }
 }

@@ -163,7 +163,9 @@ export class Hub {
   /** Takes a connection out of every group, and returns those of channels that it had entered. */
   remove(connection: Connection): Group[] {
     const groups = [...connection.groups];
-    const entered = groups.filter((group) => group.channel !== undefined && group.connections.has(connection));
+    const entered = groups.filter(
+      (group) => group.channel !== undefined && group.connections.has(connection),
+    );
     for (const group of groups) {
       this.#leave(connection, group);
       if (group.channel === undefined && group.connections.size === 0) this.#users -= 1;
@@ -235,7 +237,9 @@ export class Hub {
 
   /** Compares every durable channel's head with what was delivered here. */
   async #compareHeads(): Promise<void> {
-    const followers = [...this.#groups.values()].flatMap(({ follower }) => (follower?.last === undefined ? [] : [follower]));
+    const followers = [...this.#groups.values()].flatMap(({ follower }) =>
+      follower?.last === undefined ? [] : [follower],
+    );
     if (this.#comparing || followers.length === 0 || this.#bus.health.state !== 'up') return;
     this.#comparing = true;
     try {
@@ -255,6 +259,7 @@ export class Hub {
       log: this.#bus.log,
       deliver: (entry) => this.#fanout.deliver(group, entry.message),
       gap: (reason, position) => this.#fanout.gap(group, reason, position),
+      mended: (outcome) => this.#metrics.repairs.inc({ outcome }),
       report: this.#report,
     });
   }

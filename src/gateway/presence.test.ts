@@ -205,7 +205,7 @@ describe('presence on two pods', () => {
       await until(() => told(watcher, 'room:kill', 'left').length >= 2, { what: 'the event' });
     // Both pods have looked for those who are gone again, more than once.
     const runs = await scriptsRun();
-    await until(async () => (await scriptsRun()) >= runs + 16, { what: 'more renewals', timeoutMs: 20_000 });
+    await until(async () => (await scriptsRun()) >= runs + 10, { what: 'more renewals', timeoutMs: 20_000 });
     for (const watcher of watchers) {
       expect(told(watcher, 'room:kill', 'left').sort()).toEqual(['carl', 'dora']);
       expect(eventsOf(watcher, 'room:kill').at(-1)).toMatchObject({ total: 2 });

@@ -1,6 +1,7 @@
 // Recovery: how a connection comes into a durable channel. History first, page by page, then live, with nothing
 // missed or doubled at the seam.
 
+import type { Metrics } from '../platform/metrics.ts';
 import { TidegateError } from '../protocol/errors.ts';
 import type { GapReason } from '../protocol/messages.ts';
 import type { Position } from '../protocol/positions.ts';
@@ -46,32 +47,44 @@ export interface Arrival {
 export class Recovery {
   readonly #history: History;
   readonly #fanout: Fanout;
+  readonly #metrics: Metrics;
   readonly #runs = new WeakMap<Stretch, Run>();
   #turn = { bytes: 0, steps: 0 };
   #queue: (() => void)[] = [];
 
-  constructor(history: History, fanout: Fanout) {
+  constructor(history: History, fanout: Fanout, metrics: Metrics) {
     this.#history = history;
     this.#fanout = fanout;
+    this.#metrics = metrics;
   }
 
   /** Decides what a connection that is arriving gets. `place` is where the client says it is.
    * @throws {TidegateError} `bus_unavailable` where the log cannot be read. */
   async decide(arrival: Arrival, place: Place | undefined): Promise<() => Entrance> {
-    const { follower, admit } = arrival;
+    const { follower } = arrival;
     const verdict = place === undefined ? undefined : await this.#judge(follower, place);
     // What follows is called when `ok` is about to be said, and speaks of that moment.
     return () => {
-      const last = follower.last ?? { offset: 0, id: '0' };
-      const live = { position: last, start: admit };
-      if (verdict === undefined) return { ...live, outcome: undefined };
-      if (verdict.kind !== 'continues') return { ...live, outcome: { recovered: false, reason: verdict.kind } };
-      if (last.offset - verdict.at.offset > MAX_MESSAGES) return { ...live, outcome: { recovered: false, reason: 'limit' } };
-      return {
-        position: last,
-        outcome: { recovered: true },
-        start: () => void this.#catchUp(arrival, verdict.at),
-      };
+      const entrance = this.#entrance(arrival, verdict);
+      const { outcome } = entrance;
+      if (outcome !== undefined)
+        this.#metrics.recoveries.inc({ outcome: outcome.recovered ? 'recovered' : outcome.reason });
+      return entrance;
+    };
+  }
+
+  #entrance(arrival: Arrival, verdict: Verdict | undefined): Entrance {
+    const { follower, admit } = arrival;
+    const last = follower.last ?? { offset: 0, id: '0' };
+    const live = { position: last, start: admit };
+    if (verdict === undefined) return { ...live, outcome: undefined };
+    if (verdict.kind !== 'continues') return { ...live, outcome: { recovered: false, reason: verdict.kind } };
+    if (last.offset - verdict.at.offset > MAX_MESSAGES)
+      return { ...live, outcome: { recovered: false, reason: 'limit' } };
+    return {
+      position: last,
+      outcome: { recovered: true },
+      start: () => void this.#catchUp(arrival, verdict.at),
     };
   }
 
@@ -131,7 +144,10 @@ export class Recovery {
     if (stretch.entries.length === 0) return 0;
     let run = this.#runs.get(stretch);
     if (run === undefined) {
-      run = new Run(group.channel, stretch.entries.map((entry) => entry.message));
+      run = new Run(
+        group.channel,
+        stretch.entries.map((entry) => entry.message),
+      );
       this.#runs.set(stretch, run);
     }
     const bytes = this.#fanout.sendRun(connection, group, run);

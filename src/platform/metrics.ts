@@ -66,6 +66,16 @@ export function createMetrics(version: string) {
       ['namespace'],
     ),
     gaps: counter('gaps_total', 'Gaps told to connections, by reason.', ['reason']),
+    recoveries: counter(
+      'recoveries_total',
+      'Clients that came to a durable channel with a position, by whether they recovered, or why not.',
+      ['outcome'],
+    ),
+    repairs: counter(
+      'repairs_total',
+      'Repairs of durable channels on this pod that found something missing, by what came of it.',
+      ['outcome'],
+    ),
     deliveryLatency: histogram(
       'delivery_latency_seconds',
       'From publish to the last socket write on this pod, a value for each message.',

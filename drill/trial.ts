@@ -1,0 +1,103 @@
+// A trial: one fault, under load, and what the checker says of it.
+
+import { formatPosition } from '../src/protocol/positions.ts';
+import { check, type Publication, reachedAtMs, type Verdict } from './checker.ts';
+import { type KindName, kinds, positionsOf, type Struck } from './kinds.ts';
+import { Load } from './load.ts';
+import { Random } from './random.ts';
+import { Stage } from './stage.ts';
+
+/** What became of a trial. */
+export interface TrialResult {
+  readonly kind: KindName;
+  readonly seed: number;
+  /** Which form of the fault it was; empty where it did not come to that. */
+  readonly form: string;
+  readonly verdict: Verdict;
+  /** Messages that were acknowledged, and those of them that Redis lost. */
+  readonly acknowledged: number;
+  readonly vanished: number;
+  /** From the end of the fault until every subscriber was up to date. */
+  readonly repairedMs: number;
+  /** What else was wrong: the trial did not end, or a client was told what it should never be. */
+  readonly failures: readonly string[];
+}
+
+/** A swallowed last message has to be repaired within this. */
+const REPAIR_WITHIN_MS = 10_000;
+
+/** So many messages after the fault. */
+const AFTER = 40;
+
+const NOTHING: Verdict = { lost: 0, doubled: 0, disordered: 0, altered: 0, gaps: 0, findings: [] };
+
+/** Whether nothing is held against the gateway. */
+export function isClean({ verdict, failures }: TrialResult): boolean {
+  const { lost, doubled, disordered, altered } = verdict;
+  return lost + doubled + disordered + altered + failures.length === 0;
+}
+
+/** Runs one trial, whose every choice follows from the seed. Never rejects. */
+export async function runTrial(name: KindName, seed: number): Promise<TrialResult> {
+  const kind = kinds[name];
+  const random = new Random(seed);
+  const stage = new Stage(`${kind.namespace}:${name}-${seed}`);
+  let load: Load | undefined;
+  let form = '';
+  try {
+    const strike = await kind.prepare(stage, random.fork());
+    form = strike.form;
+    load = new Load(stage, random.fork(), {
+      publishers: random.integer(3, 5),
+      subscribers: random.integer(3, 5),
+      wanderer: !kind.loses,
+      everyMs: random.integer(12, 30),
+      padding: kind.padding + random.integer(0, 300),
+    });
+    await load.start();
+    const struck = await strike.strike(load);
+    await load.goOn(AFTER);
+    await load.rest();
+    return { kind: name, seed, form, ...(await conclude(stage, load, struck)) };
+  } catch (error) {
+    const causes = [error, error instanceof Error ? error.cause : undefined].filter((it) => it !== undefined);
+    const failures = [causes.map((it) => (it instanceof Error ? it.message : String(it))).join(': ')];
+    return {
+      kind: name,
+      seed,
+      form,
+      verdict: NOTHING,
+      acknowledged: 0,
+      vanished: 0,
+      repairedMs: 0,
+      failures,
+    };
+  } finally {
+    await load?.stop();
+    await stage.stop();
+  }
+}
+
+async function conclude(stage: Stage, load: Load, { overAtMs, probe }: Struck) {
+  const { publications, publishers, subscribers } = load;
+  const stored = positionsOf(await stage.master?.().xrange(stage.streamKey, '-', '+'));
+  const kept = new Set([...stored, ...stage.removed]);
+  const acknowledged = publications.filter((it) => it.acknowledged !== undefined);
+  const vanished = acknowledged.filter((it) => it.acknowledged && !kept.has(formatPosition(it.acknowledged)));
+  const first = probe ?? firstAfter(overAtMs, acknowledged);
+  const reached = subscribers.map(({ sights }) => first && reachedAtMs(sights, first));
+  const repairedMs = Math.max(0, ...reached.map((atMs) => (atMs ?? Number.POSITIVE_INFINITY) - overAtMs));
+  const failures = [...publishers, ...subscribers].flatMap(({ refusals }) => refusals);
+  if (repairedMs > REPAIR_WITHIN_MS) failures.push(`repaired only after ${Math.round(repairedMs)} ms`);
+  return {
+    verdict: check(publications, subscribers, kept),
+    acknowledged: acknowledged.length,
+    vanished: vanished.length,
+    repairedMs,
+    failures,
+  };
+}
+
+function firstAfter(atMs: number, publications: readonly Publication[]): Publication | undefined {
+  return publications.filter(({ sentAtMs }) => sentAtMs >= atMs).sort((a, b) => a.sentAtMs - b.sentAtMs)[0];
+}

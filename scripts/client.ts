@@ -1,0 +1,61 @@
+// The client as a page or another program loads it: one file in dist/client/, and its types. `bundleClient` is what the
+// tests measure.
+
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { gzipSync } from 'node:zlib';
+import { build } from 'esbuild';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const entry = 'src/client/client.ts';
+
+/** Bundles the client into one minified ES module, for browsers and Node, and returns its text. */
+export async function bundleClient(): Promise<string> {
+  const { outputFiles } = await build({
+    absWorkingDir: root,
+    entryPoints: [entry],
+    bundle: true,
+    minify: true,
+    format: 'esm',
+    target: 'es2022',
+    write: false,
+    outdir: 'dist/client',
+    logLevel: 'warning',
+  });
+  return outputFiles[0]?.text ?? '';
+}
+
+/** Writes the client's declarations into a folder. They are a tree like that of src/. @throws what the compiler says. */
+export function declareClient(outDir: string): void {
+  const tsc = join(root, 'node_modules/typescript/bin/tsc');
+  const options = ['--noEmit', 'false', '--declaration', '--emitDeclarationOnly', '--outDir', outDir];
+  const project = [
+    '--ignoreConfig',
+    entry,
+    '--target',
+    'esnext',
+    '--module',
+    'nodenext',
+    '--types',
+    'node',
+    '--strict',
+  ];
+  const imports = ['--allowImportingTsExtensions', '--exactOptionalPropertyTypes', '--skipLibCheck'];
+  const { status, stdout } = spawnSync(process.execPath, [tsc, ...project, ...imports, ...options], {
+    cwd: root,
+    encoding: 'utf8',
+  });
+  if (status !== 0) throw new Error(stdout);
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const outdir = join(root, 'dist/client');
+  rmSync(outdir, { recursive: true, force: true });
+  mkdirSync(outdir, { recursive: true });
+  const text = await bundleClient();
+  writeFileSync(join(outdir, 'client.js'), text);
+  declareClient(join(outdir, 'types'));
+  console.log(`dist/client/client.js: ${text.length} bytes, ${gzipSync(text).length} gzipped`);
+}

@@ -2,38 +2,20 @@
 
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
+import { fail, readArguments } from './arguments.ts';
 import { figuresFor, Samples } from './figures.ts';
-import { fillCompileCache, type Measurement, measurements, type Settings } from './measure.ts';
-import { DISTURBED_CORES, watchOthers } from './noise.ts';
+import { fillCompileCache, type Measurement, type Outcome, type Settings } from './measure.ts';
+import { DISTURBED_CORES, untilQuiet, watchOthers } from './noise.ts';
 import { chooseCores, end, endAll, openFilesLimit } from './process.ts';
 import { Progress } from './progress.ts';
 import { json, markdown } from './report.ts';
-import { availableServers, type Server, type ServerId, serverIds, startRedis } from './servers.ts';
+import { availableServers, type Server, startRedis } from './servers.ts';
 import { cache, prepareTools } from './tools.ts';
-
-const USAGE = `Usage: npm run bench -- [options]
-
-  --rounds N        interleaved rounds, of which the medians are shown (3; 1 with --quick)
-  --quick           one round with short windows, without c-write, in less than four minutes
-  --only ROW,...    ${measurements.map(({ id }) => id).join(', ')}
-  --servers NAME,...  ${serverIds.join(', ')}
-  --json FILE       keep every raw value
-
-  BENCH_GATEWAY     a bundled gateway to measure instead of src/gateway.ts
-  LIMIT_DIR         the folder of wsload.c and wslimit.c (../shared/limit)
-`;
 
 // What a server opens beside its connections, with room to spare.
 const SPARE_FILES = 500;
-
-interface Arguments {
-  readonly rounds: number;
-  readonly quick: boolean;
-  readonly rows: readonly Measurement[];
-  readonly servers: readonly ServerId[];
-  readonly json: string | undefined;
-}
+const PATIENT_TRIES = 4;
+const QUIET_LIMIT_SECONDS = 120;
 
 process.on('exit', endAll);
 for (const [signal, code] of [
@@ -63,22 +45,26 @@ const rows = wanted.rows.filter((row) => tools.loadClient !== undefined || !row.
 for (const note of notes) console.error(note);
 if (servers.length === 0 || rows.length === 0) fail('Nothing is left to measure.');
 
-const samples = new Samples();
-let disturbed = 0;
-const progress = new Progress(
-  Array.from({ length: wanted.rounds }, () =>
-    rows.flatMap((row) => servers.map(() => row.nominalSeconds(settings))),
-  ).flat(),
-);
-if (rows.some(({ id }) => id === 'start'))
-  for (const server of servers) await attempt(() => fillCompileCache(server));
-for (let round = 1; round <= wanted.rounds; round += 1) {
-  for (const row of rows) for (const server of servers) await measure(row, server, round);
+/** One measurement of one server in one round. */
+interface Step {
+  readonly round: number;
+  readonly row: Measurement;
+  readonly server: Server;
 }
 
+const steps = Array.from({ length: wanted.rounds }, (_, index) => index + 1).flatMap((round) =>
+  rows.flatMap((row) => servers.filter(row.isFor).map((server): Step => ({ round, row, server }))),
+);
+const samples = new Samples();
+const progress = new Progress(steps.map(({ row }) => row.nominalSeconds(settings)));
+let disturbed = 0;
+if (rows.some(({ id }) => id === 'start')) {
+  for (const server of servers) await attempt('compile cache', () => fillCompileCache(server));
+}
+for (const step of steps) await measure(step);
 if (disturbed > 0) {
   notes.push(
-    `Other processes used more than ${DISTURBED_CORES} cores during ${disturbed} of ${wanted.rounds * rows.length * servers.length} measurements. These are left out where other rounds were undisturbed.`,
+    `Other processes used more than ${DISTURBED_CORES} cores during ${disturbed} of ${steps.length} measurements. These are left out where other rounds were undisturbed. \`--patient\` waits for a quiet machine.`,
   );
 }
 
@@ -96,29 +82,34 @@ if (wanted.json !== undefined) writeFileSync(wanted.json, json(run));
 if (redis) await end(redis.started);
 process.exit(0);
 
-async function measure(row: Measurement, server: Server, round: number): Promise<void> {
+async function measure({ round, row, server }: Step): Promise<void> {
   progress.begin(`round ${round}/${wanted.rounds}  ${row.id}  ${server.title}`);
   const where = `${server.title}, ${row.id}, round ${round}`;
-  const othersSinceNow = watchOthers();
-  const outcome = await attempt(() => row.run(server, settings), where);
-  const othersCpu = othersSinceNow();
+  let outcome: Outcome | undefined;
+  let othersCpu = 0;
+  for (let tries = wanted.patient ? PATIENT_TRIES : 1; tries > 0; tries -= 1) {
+    if (wanted.patient) await untilQuiet(QUIET_LIMIT_SECONDS);
+    const othersSinceNow = watchOthers();
+    outcome = await attempt(where, () => row.run(server, settings));
+    othersCpu = othersSinceNow();
+    if (othersCpu <= DISTURBED_CORES) break;
+    progress.warn(`others used ${othersCpu.toFixed(2)} cores`);
+  }
   if (othersCpu > DISTURBED_CORES) disturbed += 1;
-  for (const [figure, value] of outcome?.values ?? []) {
+  const values = outcome?.values ?? [];
+  for (const [figure, value] of values) {
     samples.all.push({ figure, server: server.id, round, value, clientCpu: outcome?.clientCpu, othersCpu });
   }
   for (const remark of outcome?.remarks ?? []) notes.push(`${where}: ${remark}.`);
-  if (othersCpu > DISTURBED_CORES) progress.warn(`others used ${othersCpu.toFixed(2)} cores`);
-  progress.end(
-    outcome?.values.map(([figure, value]) => `${figure} ${Number(value.toPrecision(4))}`).join('  '),
-  );
+  progress.end(values.map(([figure, value]) => `${figure} ${Number(value.toPrecision(4))}`).join('  '));
 }
 
 /** One measurement that fails is told and leaves the others as they are. */
-async function attempt<T>(action: () => Promise<T>, where = 'compile cache'): Promise<T | undefined> {
+async function attempt<T>(what: string, action: () => Promise<T>): Promise<T | undefined> {
   try {
     return await action();
   } catch (error) {
-    notes.push(`${where}: failed: ${error instanceof Error ? error.message : String(error)}`);
+    notes.push(`${what}: failed: ${error instanceof Error ? error.message : String(error)}`);
     return undefined;
   }
 }
@@ -137,55 +128,4 @@ async function readSettings(quick: boolean): Promise<Settings> {
     ? { windowSeconds: 1.5, pacedSeconds: 2, warmSeconds: 0.5, idleSettleMs: 1000, starts: 2 }
     : { windowSeconds: 3, pacedSeconds: 4, warmSeconds: 1, idleSettleMs: 2000, starts: 5 };
   return { loadClient: tools.loadClient, core: cores.client, idle, ...lengths };
-}
-
-function readArguments(): Arguments {
-  try {
-    const { values } = parseArgs({
-      options: {
-        rounds: { type: 'string' },
-        quick: { type: 'boolean', default: false },
-        only: { type: 'string' },
-        servers: { type: 'string' },
-        json: { type: 'string' },
-        help: { type: 'boolean', default: false },
-      },
-    });
-    if (values.help) {
-      console.log(USAGE);
-      process.exit(0);
-    }
-    const rounds = Number(values.rounds ?? (values.quick ? 1 : 3));
-    if (!Number.isInteger(rounds) || rounds < 1) throw new Error('--rounds must be a whole number from 1');
-    const defaults = serverIds.filter((id) => !values.quick || id !== 'c-write');
-    return {
-      rounds,
-      quick: values.quick,
-      rows: pick('--only', values.only, measurements, ({ id }) => id),
-      servers:
-        values.servers === undefined ? defaults : pick('--servers', values.servers, serverIds, (id) => id),
-      json: values.json,
-    };
-  } catch (error) {
-    return fail(`${error instanceof Error ? error.message : String(error)}\n\n${USAGE}`);
-  }
-}
-
-/** The named ones in their own order, or all. @throws {Error} for a name that there is not. */
-function pick<T>(
-  option: string,
-  list: string | undefined,
-  all: readonly T[],
-  name: (item: T) => string,
-): readonly T[] {
-  if (list === undefined) return all;
-  const names = list.split(',');
-  const unknown = names.filter((given) => !all.some((item) => name(item) === given));
-  if (unknown.length > 0) throw new Error(`${option}: there is no ${unknown.join(', ')}`);
-  return all.filter((item) => names.includes(name(item)));
-}
-
-function fail(message: string): never {
-  console.error(message);
-  process.exit(2);
 }

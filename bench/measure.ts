@@ -33,8 +33,8 @@ export interface Measurement {
   /** For the time estimate. */
   readonly nominalSeconds: (settings: Settings) => number;
   readonly needsLoadClient: boolean;
-  /** Undefined where the server has no such thing. */
-  run(server: Server, settings: Settings): Promise<Outcome | undefined>;
+  readonly isFor: (server: Server) => boolean;
+  readonly run: (server: Server, settings: Settings) => Promise<Outcome>;
 }
 
 const CONNECTIONS = 1000;
@@ -64,6 +64,7 @@ function outstanding(messages: number, figure: FigureId): Measurement {
   return {
     id: `outstanding-${messages}`,
     needsLoadClient: true,
+    isFor: () => true,
     nominalSeconds: ({ windowSeconds, warmSeconds }) => OVERHEAD_SECONDS + windowSeconds + warmSeconds,
     run: (server, settings) =>
       withServer(server, async (running) => {
@@ -78,6 +79,7 @@ function manyPublishers(): Measurement {
   return {
     id: 'publishers',
     needsLoadClient: true,
+    isFor: () => true,
     nominalSeconds: ({ windowSeconds, warmSeconds }) => OVERHEAD_SECONDS + windowSeconds + warmSeconds,
     run: (server, settings) =>
       withServer(server, async (running) => {
@@ -104,6 +106,7 @@ function paced(
   return {
     id,
     needsLoadClient: true,
+    isFor: () => true,
     nominalSeconds: (settings) =>
       OVERHEAD_SECONDS + WSLOAD_TAIL_SECONDS + lasting(settings) + settings.warmSeconds,
     run: (server, settings) =>
@@ -142,6 +145,7 @@ function idle(id: string, size: 'few' | 'many', memory: FigureId, accepted?: Fig
   return {
     id,
     needsLoadClient: true,
+    isFor: () => true,
     // Ports run short towards 20,000 connections, and the kernel searches longer for a free one.
     nominalSeconds: ({ idle, idleSettleMs }) =>
       0.5 + idleSettleMs / 1000 + (idle[size] / 10_000) * (size === 'few' ? 4 : 5),
@@ -172,6 +176,7 @@ function startUp(): Measurement {
   return {
     id: 'start',
     needsLoadClient: false,
+    isFor: () => true,
     nominalSeconds: ({ starts }) => starts * 0.5,
     run: async (server, { starts }) => {
       const values: [FigureId, number][] = [];
@@ -203,10 +208,11 @@ function rooms(): Measurement {
   return {
     id: 'rooms',
     needsLoadClient: false,
+    isFor: (server) => server.rooms !== undefined,
     nominalSeconds: ({ pacedSeconds }) => 5 + pacedSeconds + ROOMS_WARM_SECONDS,
     run: async (server, settings) => {
       const dialect = server.rooms;
-      if (dialect === undefined) return undefined;
+      if (dialect === undefined) throw new Error('it has no rooms');
       return withServer(server, async (running) => {
         const client = startRoomsClient(settings.core, running, dialect, {
           rooms: 100,

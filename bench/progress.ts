@@ -18,9 +18,9 @@ export class Progress {
     process.stderr.write(`  (${warning})`);
   }
 
-  end(result: string | undefined): void {
+  end(result: string): void {
     this.#done += 1;
-    process.stderr.write(`  ${result ?? 'n/a'}\n`);
+    process.stderr.write(`  ${result === '' ? 'failed' : result}\n`);
   }
 
   /** The nominal rest, corrected by how the steps so far went. */

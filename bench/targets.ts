@@ -13,7 +13,8 @@ export interface Target {
   readonly limit: number;
 }
 
-export type Verdict = 'met' | 'MISSED' | 'not measured';
+/** Disturbed: others were busy whenever one of the two was measured. */
+export type Verdict = 'met' | 'MISSED' | 'disturbed' | 'not measured';
 
 const c = { server: 'c' } as const;
 const least = { server: 'tidegate', against: c, wanted: 'at least' } as const;
@@ -89,14 +90,18 @@ function redisTargets(peer: ServerId, name: string): Target[] {
 
 /** What a target's servers measured, and the verdict. */
 export function judge(target: Target, samples: Samples): { measured: number | undefined; verdict: Verdict } {
-  const own = samples.median(target.figure, target.server);
-  const other = target.against
-    ? samples.median(target.against.figure ?? target.figure, target.against.server)
-    : 1;
-  if (own === undefined || other === undefined || other === 0) {
-    return { measured: undefined, verdict: 'not measured' };
-  }
-  const measured = own / other;
+  const own = { figure: target.figure, server: target.server };
+  const other = target.against && { figure: target.figure, ...target.against };
+  const isDisturbed = [own, other].some((one) => one && samples.isDisturbed(one.figure, one.server));
+  const measured = ratio(
+    samples.median(own.figure, own.server),
+    other ? samples.median(other.figure, other.server) : 1,
+  );
+  if (measured === undefined) return { measured, verdict: 'not measured' };
+  if (isDisturbed) return { measured, verdict: 'disturbed' };
   const isMet = target.wanted === 'at least' ? measured >= target.limit : measured <= target.limit;
   return { measured, verdict: isMet ? 'met' : 'MISSED' };
 }
+
+const ratio = (own: number | undefined, other: number | undefined): number | undefined =>
+  own === undefined || !other ? undefined : own / other;

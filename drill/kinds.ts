@@ -316,7 +316,8 @@ async function prepareSlow(stage: Stage, random: Random): Promise<Strike> {
   return {
     form: 'one reader',
     async strike(load) {
-      const index = random.integer(0, load.subscribers.length - 1);
+      // The last one goes from gateway to gateway.
+      const index = random.integer(0, load.subscribers.length - 2);
       const gateway = stage.gateway(load.homeOf(index));
       load.subscribers[index]?.pause();
       const dropped = () => gateway.metric('tidegate_slow_consumers_total', { action: 'drop' });

@@ -29,7 +29,16 @@ const REPAIR_WITHIN_MS = 10_000;
 /** So many messages after the fault. */
 const AFTER = 40;
 
-const NOTHING: Verdict = { lost: 0, doubled: 0, disordered: 0, altered: 0, gaps: 0, findings: [] };
+type Conclusion = Omit<TrialResult, 'kind' | 'seed' | 'form'>;
+
+/** Of a trial that did not even begin. */
+const NOTHING: Conclusion = {
+  verdict: { lost: 0, doubled: 0, disordered: 0, altered: 0, gaps: 0, findings: [] },
+  acknowledged: 0,
+  vanished: 0,
+  repairedMs: 0,
+  failures: [],
+};
 
 /** Whether nothing is held against the gateway. */
 export function isClean({ verdict, failures }: TrialResult): boolean {
@@ -43,7 +52,9 @@ export async function runTrial(name: KindName, seed: number): Promise<TrialResul
   const random = new Random(seed);
   const stage = new Stage(`${kind.namespace}:${name}-${seed}`);
   let load: Load | undefined;
+  let struck: Struck | undefined;
   let form = '';
+  const failures: string[] = [];
   try {
     const strike = await kind.prepare(stage, random.fork());
     form = strike.form;
@@ -55,39 +66,39 @@ export async function runTrial(name: KindName, seed: number): Promise<TrialResul
       padding: kind.padding + random.integer(0, 300),
     });
     await load.start();
-    const struck = await strike.strike(load);
+    struck = await strike.strike(load);
     await load.goOn(AFTER);
     await load.rest();
-    return { kind: name, seed, form, ...(await conclude(stage, load, struck)) };
   } catch (error) {
-    const causes = [error, error instanceof Error ? error.cause : undefined].filter((it) => it !== undefined);
-    const failures = [causes.map((it) => (it instanceof Error ? it.message : String(it))).join(': ')];
-    return {
-      kind: name,
-      seed,
-      form,
-      verdict: NOTHING,
-      acknowledged: 0,
-      vanished: 0,
-      repairedMs: 0,
-      failures,
-    };
-  } finally {
-    await load?.stop();
-    await stage.stop();
+    failures.push(textOf(error));
   }
+  // A trial that came to no end has its say too: who waits in vain for a message has lost it.
+  const conclusion =
+    load === undefined
+      ? NOTHING
+      : await conclude(stage, load, struck).catch((error) => {
+          failures.push(textOf(error));
+          return NOTHING;
+        });
+  await load?.stop();
+  await stage.stop();
+  return { kind: name, seed, form, ...conclusion, failures: [...failures, ...conclusion.failures] };
 }
 
-async function conclude(stage: Stage, load: Load, { overAtMs, probe }: Struck) {
+/** An error and what caused it, for people. */
+function textOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  return error.cause === undefined ? error.message : `${error.message}: ${textOf(error.cause)}`;
+}
+
+async function conclude(stage: Stage, load: Load, struck: Struck | undefined): Promise<Conclusion> {
   const { publications, publishers, subscribers } = load;
   const stored = positionsOf(await stage.master?.().xrange(stage.streamKey, '-', '+'));
   const kept = new Set([...stored, ...stage.removed]);
   const acknowledged = publications.filter((it) => it.acknowledged !== undefined);
   const vanished = acknowledged.filter((it) => it.acknowledged && !kept.has(formatPosition(it.acknowledged)));
-  const first = probe ?? firstAfter(overAtMs, acknowledged);
-  const reached = subscribers.map(({ sights }) => first && reachedAtMs(sights, first));
-  const repairedMs = Math.max(0, ...reached.map((atMs) => (atMs ?? Number.POSITIVE_INFINITY) - overAtMs));
   const failures = [...publishers, ...subscribers].flatMap(({ refusals }) => refusals);
+  const repairedMs = struck === undefined ? 0 : repairTimeMs(load, struck, acknowledged);
   if (repairedMs > REPAIR_WITHIN_MS) failures.push(`repaired only after ${Math.round(repairedMs)} ms`);
   return {
     verdict: check(publications, subscribers, kept),
@@ -96,6 +107,17 @@ async function conclude(stage: Stage, load: Load, { overAtMs, probe }: Struck) {
     repairedMs,
     failures,
   };
+}
+
+/** From the end of the fault until every subscriber was up to date: infinite where one never was. */
+function repairTimeMs(
+  { subscribers }: Load,
+  { overAtMs, probe }: Struck,
+  acknowledged: readonly Publication[],
+): number {
+  const first = probe ?? firstAfter(overAtMs, acknowledged);
+  const reached = subscribers.map(({ sights }) => first && reachedAtMs(sights, first));
+  return Math.max(0, ...reached.map((atMs) => (atMs ?? Number.POSITIVE_INFINITY) - overAtMs));
 }
 
 function firstAfter(atMs: number, publications: readonly Publication[]): Publication | undefined {

@@ -29,7 +29,9 @@ const { metafile, warnings } = await build({
   legalComments: 'linked',
   metafile: true,
   // Packages in CommonJS call `require` for Node's own modules, which ES modules lack.
-  banner: { js: "import { createRequire } from 'node:module';\nconst require = createRequire(import.meta.url);" },
+  banner: {
+    js: "import { createRequire } from 'node:module';\nconst require = createRequire(import.meta.url);",
+  },
   // Native additions to `ws` that the project does not install: otherwise each start would look for them.
   // What an `import()` gets of a package in CommonJS has no names when it is split off, so YAML's other build is taken.
   alias: { yaml: './node_modules/yaml/browser/index.js' },

@@ -58,9 +58,11 @@ function isHeader(value: unknown): value is Header {
   const { offset, prev, id, sender, timeMs, skip, presence } = value as Record<string, unknown>;
   return (
     isId(id) &&
-    (offset === undefined ? prev === undefined : Number.isSafeInteger(offset) && isId(prev)) &&
+    (offset === undefined
+      ? prev === undefined
+      : Number.isSafeInteger(offset) && Number(offset) > 0 && isId(prev)) &&
     (sender === undefined || isName(sender)) &&
-    typeof timeMs === 'number' &&
+    Number.isFinite(timeMs) &&
     (skip === undefined || isId(skip)) &&
     (presence === undefined || presence === true)
   );

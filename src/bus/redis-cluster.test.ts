@@ -238,13 +238,17 @@ describe('a Redis Cluster', () => {
   test('delivers again after a master was killed and its replica took over', async () => {
     const [, , victim] = cluster.nodes;
     const replica = await startReplica(2);
+    // A vote that fails takes 8 s to be repeated.
+    await until(async () => (await Promise.all(admins.map(isOk))).every(Boolean), {
+      what: 'all nodes to be ok',
+    });
     onTestFinished(() => replica.stop());
     const states = watchStates(pods);
     await victim?.kill();
     const client = replica.client();
     await until(async () => (await client.role())[0] === 'master', {
       what: 'the replica to take over',
-      timeoutMs: 30_000,
+      timeoutMs: 40_000,
     });
     await deliversAgain('after a failover of a Cluster, from the promotion on', pods, topics);
     await stateIs('up', pods);
@@ -258,7 +262,7 @@ describe('a Redis Cluster', () => {
     });
     await deliversAgain('after its return', pods, topics);
     await stateIs('up', pods);
-  });
+  }, 90_000);
 
   test('lets its process end, also where no node answers', async () => {
     const [up, absent] = [
@@ -268,6 +272,15 @@ describe('a Redis Cluster', () => {
     await Promise.all([up.up(), absent.begun()]);
     await Promise.all([up.end(), absent.end()]);
   });
+
+  /** Whether a node calls the Cluster ok, and knows the replica. */
+  async function isOk(admin: Redis): Promise<boolean> {
+    const [info, nodes] = [
+      String(await admin.call('CLUSTER', 'INFO')),
+      String(await admin.call('CLUSTER', 'NODES')),
+    ];
+    return info.includes('cluster_state:ok') && /^\S+ \S+ slave \S+ \d+ \d+ \d+ connected/m.test(nodes);
+  }
 
   /** Starts a replica of a node. */
   async function startReplica(of: number): Promise<RedisServer> {

@@ -38,6 +38,7 @@ export class RedisConnector {
   readonly hosts: readonly Host[];
   readonly #address: RedisAddress;
   readonly #options: Omit<RedisOptions, 'replyMapping' | 'himportFieldsets'>;
+  readonly #login: Pick<RedisOptions, 'db' | 'username' | 'password'>;
 
   /** @throws {Error} where the URL or the certificate file cannot be used, with what to do. */
   constructor(address: RedisAddress) {
@@ -48,8 +49,6 @@ export class RedisConnector {
     if (this.mode === 'standalone' && parsed.hosts.length > 1) {
       throw new Error('REDIS_URL lists several hosts: set REDIS_MODE to sentinel or cluster');
     }
-    const username = parsed.username ?? address.username;
-    const password = parsed.password ?? address.password;
     const tls = parsed.tls
       ? { ...(address.caFile !== undefined && { ca: readFileSync(address.caFile) }) }
       : undefined;
@@ -64,16 +63,20 @@ export class RedisConnector {
       autoResubscribe: false,
       autoResendUnfulfilledCommands: false,
       retryStrategy: retryDelayMs,
+      ...(tls !== undefined && { tls }),
+    };
+    const username = parsed.username ?? address.username;
+    const password = parsed.password ?? address.password;
+    this.#login = {
       ...(this.mode !== 'cluster' && { db: parsed.db }),
       ...(username !== undefined && { username }),
       ...(password !== undefined && { password }),
-      ...(tls !== undefined && { tls }),
     };
   }
 
   /** A connection to the master, or on a Cluster to the node that is named. Its name shows in CLIENT LIST. */
   connection(connectionName: string, node = this.hosts[0]): RedisConnection {
-    const options = { ...this.#options, connectionName };
+    const options = { ...this.#options, ...this.#login, connectionName };
     if (this.mode !== 'sentinel') return new RedisConnection(new Redis({ ...options, ...node }));
     const { sentinelName, sentinelPassword } = this.#address;
     return new RedisConnection(
@@ -90,13 +93,11 @@ export class RedisConnector {
     );
   }
 
-  /** A connection to each Sentinel. They have a password of their own, and no databases. */
+  /** A connection to each Sentinel. They have a password of their own. */
   sentinels(): RedisConnection[] {
-    const { username: _, password: __, db: ___, ...others } = this.#options;
-    const password = this.#address.sentinelPassword;
-    return this.hosts.map(
-      (host) => new RedisConnection(new Redis({ ...others, ...host, ...(password !== undefined && { password }) })),
-    );
+    const { sentinelPassword: password } = this.#address;
+    const options = { ...this.#options, ...(password !== undefined && { password }) };
+    return this.hosts.map((host) => new RedisConnection(new Redis({ ...options, ...host })));
   }
 }
 

@@ -1,5 +1,6 @@
 // A connection: one line to Redis that is kept up until it is closed, and can say why it is down.
 
+import type { Socket } from 'node:net';
 import type { Redis } from 'ioredis';
 
 export type Arguments = (string | number | Buffer)[];
@@ -45,6 +46,13 @@ export class RedisConnection implements RedisCommands {
   /** Why it is down, for people. Undefined while it is up. */
   get failure(): string | undefined {
     return this.ready ? undefined : this.#failure;
+  }
+
+  /** Whether it leads to this address. */
+  isAt(host: string, port: number): boolean {
+    // Absent until the first connection is made.
+    const stream: Socket | undefined = this.redis.stream;
+    return stream?.remoteAddress === host && stream.remotePort === port;
   }
 
   open(): void {

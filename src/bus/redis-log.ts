@@ -2,6 +2,7 @@
 
 import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { newId } from '../platform/ids.ts';
 import { TidegateError } from '../protocol/errors.ts';
 import type { Position } from '../protocol/positions.ts';
 import type { Append, Appended, Log, Slice } from './log.ts';
@@ -107,9 +108,10 @@ export class RedisLog implements Log {
 
   async append(message: Append): Promise<Appended> {
     const deadlineMs = performance.now() + RETRY_FOR_MS;
-    for (;;) {
+    for (let { id } = message; ; id = newId()) {
       try {
-        return await this.#options.bounded(message.payload.length, () => this.#append(message));
+        // Under an id of its own each time: one that was on a branch that is lost must not confirm another branch.
+        return await this.#options.bounded(message.payload.length, () => this.#append({ ...message, id }));
       } catch (error) {
         if (error instanceof TidegateError) throw error;
         if (performance.now() > deadlineMs) throw unavailable(error);

@@ -16,7 +16,8 @@ import { channelTopic } from './bus.ts';
 
 printMeasurements();
 
-describe('a Redis under Sentinel', () => {
+// Sentinels take their time.
+describe('a Redis under Sentinel', { timeout: 90_000 }, () => {
   let group: RedisSentinel;
   let pods: TestRedisBus[];
   const topics = [...Array.from({ length: 50 }, (_, index) => channelTopic(`room:${index}`)), 'ws_broadcast'];

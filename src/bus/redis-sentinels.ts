@@ -8,20 +8,22 @@ const CHANNEL = '+switch-master';
 /** Listens to all Sentinels of an address. */
 export class RedisSentinels {
   readonly #connections: readonly RedisConnection[];
-  /** What was said last: `name old-host old-port new-host new-port`. Every Sentinel says it. */
-  #last = '';
 
-  /** `onSwitch` is called once for each failover of the master that Sentinel knows by this name. */
-  constructor(connections: readonly RedisConnection[], name: string, onSwitch: () => void) {
+  /** `onSwitch` is told where the master that Sentinel knows by this name is now: by each Sentinel, as soon as that
+   * one would answer so. */
+  constructor(
+    connections: readonly RedisConnection[],
+    name: string,
+    onSwitch: (host: string, port: number) => void,
+  ) {
     this.#connections = connections;
     for (const connection of connections) {
       connection.redis.on('ready', () => {
         connection.call('subscribe', [CHANNEL]).catch(() => connection.renew());
       });
       connection.redis.on('message', (_, text) => {
-        if (text === this.#last || !text.startsWith(`${name} `)) return;
-        this.#last = text;
-        onSwitch();
+        const [what, , , host, port] = text.split(' ');
+        if (what === name && host !== undefined) onSwitch(host, Number(port));
       });
     }
   }

@@ -20,7 +20,8 @@ export class Slots {
   constructor(answer: unknown, asked: Host) {
     this.#text = JSON.stringify([answer, asked.host]);
     if (!Array.isArray(answer)) return;
-    for (const [start, end, master] of answer as [unknown, unknown, unknown][]) {
+    for (const range of answer as unknown[]) {
+      const [start, end, master] = Array.isArray(range) ? (range as unknown[]) : [];
       if (!Array.isArray(master)) continue;
       const host = String(master[0] ?? '') || asked.host;
       const port = Number(master[1]);

@@ -80,15 +80,6 @@ export class RedisSubscriber {
     return this.#wishes.has(topic);
   }
 
-  open(): void {
-    this.#connection.open();
-  }
-
-  /** Makes the connection anew: for one that looks alive and delivers nothing. */
-  renew(): void {
-    this.#connection.renew();
-  }
-
   subscribe(topic: string): Promise<void> | undefined {
     let wish = this.#wishes.get(topic) ?? this.#leaving.get(topic);
     if (wish === undefined) {
@@ -128,7 +119,6 @@ export class RedisSubscriber {
 
   stop(): void {
     clearTimeout(this.#retrying);
-    this.#connection.close();
     this.#wishes.clear();
     this.#joining.clear();
     this.#joiningLater.clear();

@@ -260,13 +260,11 @@ describe('a bad line', () => {
     await Promise.all(texts.map((text) => pod.bus.publish(topics[0] ?? '', Buffer.from(text))));
     await pod.heard.until(topics[0] ?? '', 'slow 199');
     // Some probes must go this way.
-    await until(
-      async () => (
-        await pod.bus.publish(topics[1] ?? '', Buffer.from('tick')),
-        pod.heard.texts(topics[1] ?? '').length >= 5
-      ),
-      { what: 'some time to pass' },
-    );
+    const ticks = async () => {
+      await pod.bus.publish(topics[1] ?? '', Buffer.from('tick'));
+      return pod.heard.texts(topics[1] ?? '').length;
+    };
+    await until(async () => (await ticks()) >= 5, { what: 'some probes to have gone this way' });
     proxy.delay(0);
     expect(pod.heard.texts(topics[0] ?? '').filter((text) => text.startsWith('slow'))).toEqual(texts);
     expect(states()).toEqual(['up']);

@@ -21,6 +21,8 @@ interface Lane {
   /** Where that is; undefined where it is for Sentinel to say. */
   readonly host: Host | undefined;
   readonly commands: RedisConnection;
+  /** What the subscriber has for itself, because nothing else may be asked there. */
+  readonly subscriptions: RedisConnection;
   readonly subscriber: RedisSubscriber;
   readonly probe: Probe;
   /** For appends that wait for replicas; made when it is first needed. */
@@ -225,22 +227,19 @@ export class RedisBus implements Bus {
 
   #openLane(node: string, host: Host | undefined, probeTopic: string): void {
     const commands = this.#connector.connection('tidegate', host);
-    const subscriber = new RedisSubscriber(
-      this.#connector.connection('tidegate-subscriber', host),
-      this.#isCluster,
-      {
-        message: (topic, bytes) => {
-          if (!probe.hear(topic, bytes)) this.#listener?.message(topic, bytes);
-        },
-        interrupted: (topics) => {
-          const others = topics.filter((topic) => topic !== probe.topic);
-          if (others.length < topics.length) probe.again();
-          if (others.length > 0) this.#listener?.interrupted(others);
-        },
-        moved: () => void this.#lookAtSlots(node),
-        reconnected: () => this.#options.onReconnect(),
+    const subscriptions = this.#connector.connection('tidegate-subscriber', host);
+    const subscriber = new RedisSubscriber(subscriptions, this.#isCluster, {
+      message: (topic, bytes) => {
+        if (!probe.hear(topic, bytes)) this.#listener?.message(topic, bytes);
       },
-    );
+      interrupted: (topics) => {
+        const others = topics.filter((topic) => topic !== probe.topic);
+        if (others.length < topics.length) probe.again();
+        if (others.length > 0) this.#listener?.interrupted(others);
+      },
+      moved: () => void this.#lookAtSlots(node),
+      reconnected: () => this.#options.onReconnect(),
+    });
     const probe = new Probe({
       topic: probeTopic,
       publish: async (topic, bytes) => {
@@ -258,14 +257,14 @@ export class RedisBus implements Bus {
         void this.#lookAtSlots();
         // Ever more rarely: a subscriber with very many topics needs a while to be there again.
         if (!Number.isInteger(Math.log2(missed))) return;
-        subscriber.renew();
+        subscriptions.renew();
         // After a failover the two may have ended up at different servers.
         if (missed > 1) commands.renew();
       },
       onRefusal: () => void this.#lookAtSlots(),
       onStall: () => {
         commands.renew();
-        subscriber.renew();
+        subscriptions.renew();
         void this.#lookAtSlots();
       },
     });
@@ -273,20 +272,20 @@ export class RedisBus implements Bus {
       preload(commands, [...LOG_SCRIPTS, ...STORE_SCRIPTS]);
       probe.again();
     });
-    this.#lanes.set(node, { node, host, commands, subscriber, probe, waiting: undefined });
+    this.#lanes.set(node, { node, host, commands, subscriptions, subscriber, probe, waiting: undefined });
     commands.open();
-    subscriber.open();
+    subscriptions.open();
     probe.start();
   }
 
   /** After a failover the old master may well go on answering, to nobody but those who have not heard of it. */
   #watchSentinels(): void {
     const name = this.#options.address.sentinelName;
-    this.#sentinels = new RedisSentinels(this.#connector.sentinels(), name, () => {
-      for (const { commands, subscriber, waiting } of this.#lanes.values()) {
-        commands.renew();
-        subscriber.renew();
-        waiting?.renew();
+    this.#sentinels = new RedisSentinels(this.#connector.sentinels(), name, (host, port) => {
+      for (const { commands, subscriptions, waiting } of this.#lanes.values()) {
+        for (const connection of [commands, subscriptions, waiting]) {
+          if (connection?.isAt(host, port) === false) connection.renew();
+        }
       }
     });
     this.#sentinels.open();
@@ -295,6 +294,7 @@ export class RedisBus implements Bus {
   #closeLane(lane: Lane): void {
     lane.probe.stop();
     lane.subscriber.stop();
+    lane.subscriptions.close();
     lane.commands.close();
     lane.waiting?.close();
     this.#lanes.delete(lane.node);

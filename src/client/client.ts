@@ -279,6 +279,7 @@ export class Client {
     this.#stableTimer.set(this.#settings.stableMs, () => {
       this.#attempt = 0;
     });
+    if (this.#state !== 'open') this.#setState('open');
     this.#direct.begin(link);
     this.#direct.subscribed(link, {});
     // What is published must come back to who has subscribed before, so it waits, or takes the old way as yet.
@@ -293,7 +294,6 @@ export class Client {
     });
     if (old !== undefined) this.#events.emit('move', { code: this.#moveCode ?? 0 });
     this.#moveCode = undefined;
-    if (this.#state !== 'open') this.#setState('open');
   }
 
   /** Closes the connection that was used before. */

@@ -58,7 +58,10 @@ const published = {
   properties: {
     id: { type: 'string', description: 'Absent on raw channels.' },
     position: { type: 'string', description: 'Where it stands, on durable channels.' },
-    replicated: { type: 'boolean', description: 'Whether as many replicas as the namespace asks for have it.' },
+    replicated: {
+      type: 'boolean',
+      description: 'Whether as many replicas as the namespace asks for have it.',
+    },
   },
 } as const;
 const problem = {
@@ -78,7 +81,10 @@ const message = {
   additionalProperties: false,
   properties: { channel: name, data },
 } as const;
-const idempotencyHeader = { type: 'object', properties: { 'idempotency-key': { ...key, description: 'Makes a retry safe for 24 hours.' } } } as const;
+const idempotencyHeader = {
+  type: 'object',
+  properties: { 'idempotency-key': { ...key, description: 'Makes a retry safe for 24 hours.' } },
+} as const;
 const userParam = { type: 'object', required: ['user'], properties: { user: name } } as const;
 const channelParam = { type: 'object', required: ['channel'], properties: { channel: name } } as const;
 
@@ -107,7 +113,9 @@ export class Api {
       frameworkErrors: (error, _request, reply) => this.#problem(reply, error),
     });
     this.#server.setErrorHandler((error: unknown, _request, reply) => this.#problem(reply, error));
-    this.#server.setNotFoundHandler((_request, reply) => this.#problem(reply, new TidegateError('not_found')));
+    this.#server.setNotFoundHandler((_request, reply) =>
+      this.#problem(reply, new TidegateError('not_found')),
+    );
   }
 
   /** Begins to listen and returns the port. @throws where the port is taken. */
@@ -116,7 +124,11 @@ export class Api {
     await server.register(swagger, {
       openapi: {
         openapi: '3.1.0',
-        info: { title: 'Tidegate HTTP API', version, description: 'Errors are problem details (RFC 9457) with a stable `code`.' },
+        info: {
+          title: 'Tidegate HTTP API',
+          version,
+          description: 'Errors are problem details (RFC 9457) with a stable `code`.',
+        },
         components: { securitySchemes: { key: { type: 'http', scheme: 'bearer' } } },
         security: [{ key: [] }],
       },
@@ -144,7 +156,14 @@ export class Api {
 
     server.post<{ Body: Message }>(
       '/v1/publish',
-      { schema: { summary: 'Publish a message to a channel', headers: idempotencyHeader, body: message, response: response(published) } },
+      {
+        schema: {
+          summary: 'Publish a message to a channel',
+          headers: idempotencyHeader,
+          body: message,
+          response: response(published),
+        },
+      },
       (request, reply) => this.#publishOnce(request, reply),
     );
     server.post<{ Body: { messages: Message[] } }>(
@@ -187,10 +206,17 @@ export class Api {
       },
       (request, reply) =>
         this.#once(request, reply, async () => ({
-          id: await this.#options.publisher.send(request.params.user, payloadOf(request.body.data), undefined),
+          id: await this.#options.publisher.send(
+            request.params.user,
+            payloadOf(request.body.data),
+            undefined,
+          ),
         })),
     );
-    server.post<{ Params: { user: string }; Body: { code?: number; reason?: string; banSeconds?: number } | null }>(
+    server.post<{
+      Params: { user: string };
+      Body: { code?: number; reason?: string; banSeconds?: number } | null;
+    }>(
       '/v1/users/:user/disconnect',
       {
         schema: {
@@ -200,19 +226,32 @@ export class Api {
             type: ['object', 'null'],
             additionalProperties: false,
             properties: {
-              code: { type: 'integer', minimum: 4000, maximum: 4999, description: `Close code; ${closes.revoked.code} unless given.` },
+              code: {
+                type: 'integer',
+                minimum: 4000,
+                maximum: 4999,
+                description: `Close code; ${closes.revoked.code} unless given.`,
+              },
               reason: { type: 'string', maxLength: 100 },
               banSeconds: { type: 'integer', minimum: 0, maximum: MAX_BAN_SECONDS },
             },
           },
-          response: response({ type: 'object', properties: { bannedUntil: { type: 'string', description: 'ISO 8601; absent without a ban.' } } }),
+          response: response({
+            type: 'object',
+            properties: { bannedUntil: { type: 'string', description: 'ISO 8601; absent without a ban.' } },
+          }),
         },
       },
       async (request) => {
         const { code = closes.revoked.code, reason = '', banSeconds = 0 } = request.body ?? {};
         const bannedUntilMs = banSeconds > 0 ? Date.now() + banSeconds * 1000 : undefined;
         const { user } = request.params;
-        await this.#options.bans.order({ user, code, reason, ...(bannedUntilMs !== undefined && { bannedUntilMs }) });
+        await this.#options.bans.order({
+          user,
+          code,
+          reason,
+          ...(bannedUntilMs !== undefined && { bannedUntilMs }),
+        });
         return bannedUntilMs === undefined ? {} : { bannedUntil: new Date(bannedUntilMs).toISOString() };
       },
     );
@@ -220,39 +259,56 @@ export class Api {
       '/v1/channels',
       {
         schema: {
-          summary: 'List the channels somebody is subscribed to on any pod, with their members where they keep presence',
+          summary:
+            'List the channels somebody is subscribed to on any pod, with their members where they keep presence',
           querystring: {
             type: 'object',
             additionalProperties: false,
-            properties: { prefix: name, limit: { type: 'string', pattern: '^[0-9]{1,5}$', description: `At most ${MAX_CHANNELS_LISTED}.` } },
+            properties: {
+              prefix: name,
+              limit: {
+                type: 'string',
+                pattern: '^[0-9]{1,5}$',
+                description: `At most ${MAX_CHANNELS_LISTED}.`,
+              },
+            },
           },
           response: response({
             type: 'object',
             properties: {
               channels: {
                 type: 'array',
-                items: { type: 'object', properties: { channel: { type: 'string' }, members: { type: 'integer' } } },
+                items: {
+                  type: 'object',
+                  properties: { channel: { type: 'string' }, members: { type: 'integer' } },
+                },
               },
               truncated: { type: 'boolean' },
             },
           }),
         },
       },
-      (request) => this.#list(request.query.prefix ?? '', Number(request.query.limit ?? DEFAULT_CHANNELS_LISTED)),
+      (request) =>
+        this.#list(request.query.prefix ?? '', Number(request.query.limit ?? DEFAULT_CHANNELS_LISTED)),
     );
     server.get<{ Params: { channel: string }; Querystring: { after?: string; limit?: string } }>(
       '/v1/channels/:channel/messages',
       {
         schema: {
           summary: 'Read a durable channel, a page at a time',
-          description: 'Go on with `after` = the page’s `position` while `more` is true. `recovered: false` with a `reason` (trimmed, forked, unknown): what came after the position cannot be told; begin anew without `after`.',
+          description:
+            'Go on with `after` = the page’s `position` while `more` is true. `recovered: false` with a `reason` (trimmed, forked, unknown): what came after the position cannot be told; begin anew without `after`.',
           params: channelParam,
           querystring: {
             type: 'object',
             additionalProperties: false,
             properties: {
               after: { type: 'string', maxLength: 64 },
-              limit: { type: 'string', pattern: '^[1-9][0-9]{0,3}$', description: `${DEFAULT_MESSAGES_READ} unless given; at most ${MAX_MESSAGES_READ}.` },
+              limit: {
+                type: 'string',
+                pattern: '^[1-9][0-9]{0,3}$',
+                description: `${DEFAULT_MESSAGES_READ} unless given; at most ${MAX_MESSAGES_READ}.`,
+              },
             },
           },
           response: response({
@@ -281,7 +337,11 @@ export class Api {
       },
       (request) => {
         const { after, limit } = request.query;
-        return this.#messages(request.params.channel, after, Math.min(Number(limit ?? DEFAULT_MESSAGES_READ), MAX_MESSAGES_READ));
+        return this.#messages(
+          request.params.channel,
+          after,
+          Math.min(Number(limit ?? DEFAULT_MESSAGES_READ), MAX_MESSAGES_READ),
+        );
       },
     );
     server.get<{ Params: { channel: string } }>(
@@ -310,14 +370,20 @@ export class Api {
   }
 
   async #publish({ channel, data }: Message, key?: string): Promise<Published> {
-    return this.#options.publisher.publish({ channel, namespace: this.#namespace(channel), payload: payloadOf(data), key });
+    return this.#options.publisher.publish({
+      channel,
+      namespace: this.#namespace(channel),
+      payload: payloadOf(data),
+      key,
+    });
   }
 
   /** On a durable channel the log itself knows the key, so that a publish whose answer was lost lands once. */
   async #publishOnce(request: FastifyRequest<{ Body: Message }>, reply: FastifyReply): Promise<unknown> {
     const key = request.headers['idempotency-key'];
     const { durable } = this.#namespace(request.body.channel);
-    if (durable === undefined || typeof key !== 'string') return this.#once(request, reply, () => this.#publish(request.body));
+    if (durable === undefined || typeof key !== 'string')
+      return this.#once(request, reply, () => this.#publish(request.body));
     const { repeated, ...published } = await this.#publish(request.body, key);
     if (repeated) reply.header('idempotent-replayed', 'true');
     return published;
@@ -327,12 +393,18 @@ export class Api {
   async #messages(channel: string, after: string | undefined, limit: number): Promise<unknown> {
     if (this.#namespace(channel).durable === undefined) throw new TidegateError('not_durable');
     const position = after === undefined ? undefined : parsePosition(after);
-    if (after !== undefined && position === undefined) throw new TidegateError('malformed', '"after" must be a position.');
+    if (after !== undefined && position === undefined)
+      throw new TidegateError('malformed', '"after" must be a position.');
     const { entries, head } = await this.#options.bus.log.read(channel, position?.offset ?? 0, limit + 1);
     const kept = readEntries(entries);
     const verdict = position === undefined ? undefined : judge(placeOf(position), kept, head);
     if (verdict !== undefined && verdict.kind !== 'continues') {
-      return { messages: [], recovered: false, reason: verdict.kind, ...(head !== undefined && { position: formatPosition(head) }) };
+      return {
+        messages: [],
+        recovered: false,
+        reason: verdict.kind,
+        ...(head !== undefined && { position: formatPosition(head) }),
+      };
     }
     const page = (verdict?.entries ?? kept).slice(0, limit);
     const reached = page.at(-1) ?? position ?? head ?? GENESIS;
@@ -343,11 +415,18 @@ export class Api {
       time: new Date(entry.message.timeMs ?? 0).toISOString(),
       data: JSON.parse(entry.message.payload) as unknown,
     }));
-    return { messages, recovered: true, position: formatPosition(reached), more: head !== undefined && reached.offset < head.offset };
+    return {
+      messages,
+      recovered: true,
+      position: formatPosition(reached),
+      more: head !== undefined && reached.offset < head.offset,
+    };
   }
 
   async #publishMany(messages: readonly Message[]): Promise<unknown> {
-    const results = await Promise.all(messages.map((it) => this.#publish(it).catch((error) => ({ error: this.#describe(error) }))));
+    const results = await Promise.all(
+      messages.map((it) => this.#publish(it).catch((error) => ({ error: this.#describe(error) }))),
+    );
     return { results };
   }
 
@@ -358,7 +437,9 @@ export class Api {
     const topics = await bus.topics(`${start}${prefix}`, bounded + 1);
     const listed = topics.slice(0, bounded).map((topic) => topic.slice(start.length, -end.length));
     const counted = listed.map(async (channel) =>
-      channels.namespace(channel)?.presence ? { channel, members: (await bus.store.members(channel, 0)).total } : { channel },
+      channels.namespace(channel)?.presence
+        ? { channel, members: (await bus.store.members(channel, 0)).total }
+        : { channel },
     );
     return { channels: await Promise.all(counted), truncated: topics.length > bounded };
   }
@@ -366,7 +447,8 @@ export class Api {
   /** The API may use every channel that exists. */
   #namespace(channel: string): Namespace {
     const namespace = this.#options.channels.namespace(channel);
-    if (namespace === undefined) throw new TidegateError('forbidden', 'The channel’s namespace does not exist.');
+    if (namespace === undefined)
+      throw new TidegateError('forbidden', 'The channel’s namespace does not exist.');
     return namespace;
   }
 
@@ -375,7 +457,9 @@ export class Api {
     const header = request.headers['idempotency-key'];
     if (typeof header !== 'string') return call();
     const { store } = this.#options.bus;
-    const claimKey = sha256(`${request.headers.authorization}\n${request.url}\n${header}`).toString('base64url');
+    const claimKey = sha256(`${request.headers.authorization}\n${request.url}\n${header}`).toString(
+      'base64url',
+    );
     const hash = sha256(payloadOf(request.body)).toString('base64url');
     const claim = await store.claim(claimKey, hash, KEY_PENDING_MS);
     switch (claim.kind) {
@@ -391,11 +475,15 @@ export class Api {
         try {
           answer = await call();
         } catch (error) {
-          await store.settle(claimKey, hash, undefined, 0).catch((cause) => this.#options.report('api.settle', cause));
+          await store
+            .settle(claimKey, hash, undefined, 0)
+            .catch((cause) => this.#options.report('api.settle', cause));
           throw error;
         }
         // It is done: to answer with an error now would only make the caller do it again.
-        await store.settle(claimKey, hash, JSON.stringify(answer), KEY_TTL_MS).catch((cause) => this.#options.report('api.settle', cause));
+        await store
+          .settle(claimKey, hash, JSON.stringify(answer), KEY_TTL_MS)
+          .catch((cause) => this.#options.report('api.settle', cause));
         return answer;
       }
     }
@@ -418,11 +506,23 @@ export class Api {
     reply.code(body.status).type('application/problem+json').send(JSON.stringify(body));
   }
 
-  #describe(error: unknown): { type: string; title: string; status: number; code: ErrorCode; retryable: boolean } {
+  #describe(error: unknown): {
+    type: string;
+    title: string;
+    status: number;
+    code: ErrorCode;
+    retryable: boolean;
+  } {
     const told = isFastifyError(error) ? ofFastify(error) : asTidegateError(error);
     const { code, message, retryable } = told;
     if (code === 'internal') this.#options.report('api', error);
-    return { type: `urn:tidegate:error:${code}`, title: message, status: errorKinds[code].status, code, retryable };
+    return {
+      type: `urn:tidegate:error:${code}`,
+      title: message,
+      status: errorKinds[code].status,
+      code,
+      retryable,
+    };
   }
 }
 

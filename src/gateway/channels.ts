@@ -25,8 +25,14 @@ const namespaceSchema = z
     maxMessageBytes: z.number().int().min(1).optional(),
     durable: durableSchema.optional(),
   })
-  .refine((it) => !(it.raw && it.durable), asWell('raw and durable exclude each other: a raw channel carries nothing but payloads'))
-  .refine((it) => !(it.raw && it.presence), asWell('raw and presence exclude each other: a raw channel carries nothing but payloads'))
+  .refine(
+    (it) => !(it.raw && it.durable),
+    asWell('raw and durable exclude each other: a raw channel carries nothing but payloads'),
+  )
+  .refine(
+    (it) => !(it.raw && it.presence),
+    asWell('raw and presence exclude each other: a raw channel carries nothing but payloads'),
+  )
   .refine((it) => it.presence || !it.presenceEvents, asWell('presenceEvents needs presence: true'));
 
 /** Also looked at where other things are wrong, so that all are told at once. */
@@ -37,7 +43,12 @@ function asWell(error: string) {
 const fileSchema = z.strictObject({
   send: who.optional(),
   namespaces: z.record(
-    z.string().regex(/^(?!tg$)[A-Za-z0-9._~@/-]{1,128}$/, 'a namespace is 1 to 128 of A-Z a-z 0-9 . _ ~ @ / - and is not "tg"'),
+    z
+      .string()
+      .regex(
+        /^(?!tg$)[A-Za-z0-9._~@/-]{1,128}$/,
+        'a namespace is 1 to 128 of A-Z a-z 0-9 . _ ~ @ / - and is not "tg"',
+      ),
     namespaceSchema,
   ),
 });
@@ -123,7 +134,10 @@ export class Channels {
 
 function allows(who: Who | undefined, granted: readonly string[], name: string): boolean {
   if (who === 'anyone') return true;
-  return who === 'claim' && granted.some((grant) => grant === name || (grant.endsWith('*') && name.startsWith(grant.slice(0, -1))));
+  return (
+    who === 'claim' &&
+    granted.some((grant) => grant === name || (grant.endsWith('*') && name.startsWith(grant.slice(0, -1))))
+  );
 }
 
 /** Reads the namespaces from YAML (of which JSON is a part), or takes the built-in ones where there is no text.
@@ -138,10 +152,23 @@ export async function readChannels(
   const parsed = text === undefined ? { namespaces: {} } : await parse(text, maxMessageBytes);
   const namespaces = new Map<string, Namespace>();
   const plain = namespaceOf(plainChannel);
-  const builtIn = { subscribe: 'anyone', publish: 'anyone', raw: true, presence: false, presenceEvents: false, slow: 'disconnect', durable: undefined } as const;
+  const builtIn = {
+    subscribe: 'anyone',
+    publish: 'anyone',
+    raw: true,
+    presence: false,
+    presenceEvents: false,
+    slow: 'disconnect',
+    durable: undefined,
+  } as const;
   namespaces.set(plain, { name: plain, ...builtIn, maxMessageBytes });
   for (const [name, { maxMessageBytes: limit, durable, ...rest }] of Object.entries(parsed.namespaces)) {
-    namespaces.set(name, { name, ...rest, maxMessageBytes: limit ?? maxMessageBytes, durable: durableOf(durable) });
+    namespaces.set(name, {
+      name,
+      ...rest,
+      maxMessageBytes: limit ?? maxMessageBytes,
+      durable: durableOf(durable),
+    });
   }
   return new Channels(namespaces, parsed.send ?? (anonymous ? 'anyone' : 'claim'));
 }
@@ -149,7 +176,11 @@ export async function readChannels(
 function durableOf(given: z.infer<typeof durableSchema> | undefined): Durable | undefined {
   if (given === undefined) return undefined;
   const { messages, ageSeconds, replicas, timeoutMs } = given;
-  return { messages, ageMs: ageSeconds * 1000, replicas: replicas === undefined ? undefined : { count: replicas, timeoutMs } };
+  return {
+    messages,
+    ageMs: ageSeconds * 1000,
+    replicas: replicas === undefined ? undefined : { count: replicas, timeoutMs },
+  };
 }
 
 /** Of a text that is no YAML at all the first faults say enough. */
@@ -170,7 +201,9 @@ async function parse(text: string, maxMessageBytes: number): Promise<z.infer<typ
     throw new ChannelsError([(error as Error).message]);
   }
   const result = fileSchema.safeParse(value);
-  const faults = result.success ? [] : result.error.issues.map((issue) => `${issue.path.join('.') || 'the file'}: ${messageOf(issue)}`);
+  const faults = result.success
+    ? []
+    : result.error.issues.map((issue) => `${issue.path.join('.') || 'the file'}: ${messageOf(issue)}`);
   faults.push(...tooLargeLimits(value, maxMessageBytes));
   if (!result.success || faults.length > 0) throw new ChannelsError(faults);
   return result.data;
@@ -184,17 +217,25 @@ function messageOf(issue: z.core.$ZodIssue): string {
 /** A namespace may lower the limit of all, not raise it: a larger message would never get as far. */
 function tooLargeLimits(value: unknown, maxMessageBytes: number): string[] {
   const namespaces = isRecord(value) && isRecord(value.namespaces) ? Object.entries(value.namespaces) : [];
-  const isTooLarge = (it: unknown) => isRecord(it) && typeof it.maxMessageBytes === 'number' && it.maxMessageBytes > maxMessageBytes;
+  const isTooLarge = (it: unknown) =>
+    isRecord(it) && typeof it.maxMessageBytes === 'number' && it.maxMessageBytes > maxMessageBytes;
   return namespaces
     .filter(([, namespace]) => isTooLarge(namespace))
-    .map(([name]) => `namespaces.${name}.maxMessageBytes: must be at most MAX_MESSAGE_BYTES, which is ${maxMessageBytes}`);
+    .map(
+      ([name]) =>
+        `namespaces.${name}.maxMessageBytes: must be at most MAX_MESSAGE_BYTES, which is ${maxMessageBytes}`,
+    );
 }
 
 /** The grants in a token's claims: `channels: {subscribe: [...], publish: [...]}` and `send: [...]`. Total:
  * whatever is not a list of valid names or prefixes grants nothing. */
 export function grantsOf(claims: Readonly<Record<string, unknown>>): Grants {
   const channels = isRecord(claims.channels) ? claims.channels : {};
-  const grants = { subscribe: patterns(channels.subscribe), publish: patterns(channels.publish), send: patterns(claims.send) };
+  const grants = {
+    subscribe: patterns(channels.subscribe),
+    publish: patterns(channels.publish),
+    send: patterns(claims.send),
+  };
   return grants.subscribe.length + grants.publish.length + grants.send.length === 0 ? NO_GRANTS : grants;
 }
 
@@ -202,7 +243,8 @@ function patterns(value: unknown): string[] {
   if (!Array.isArray(value)) return [];
   return value.filter(
     (item): item is string =>
-      typeof item === 'string' && (item === '*' || namePattern.test(item.endsWith('*') ? item.slice(0, -1) : item)),
+      typeof item === 'string' &&
+      (item === '*' || namePattern.test(item.endsWith('*') ? item.slice(0, -1) : item)),
   );
 }
 

@@ -58,7 +58,8 @@ export class Commands {
   /** Runs one command and answers it. Never rejects. */
   async run(connection: Connection, command: Command): Promise<void> {
     try {
-      const { ok, begin } = await this.#execute(connection, command);
+      const outcome = await this.#execute(connection, command);
+      const { ok, begin } = typeof outcome === 'function' ? outcome() : outcome;
       this.#options.fanout.send(connection, { type: 'ok', ...refOf(command), ...ok });
       begin?.();
     } catch (error) {
@@ -79,7 +80,7 @@ export class Commands {
     return errorBody(told);
   }
 
-  async #execute(connection: Connection, command: Command): Promise<Outcome> {
+  async #execute(connection: Connection, command: Command): Promise<Outcome | (() => Outcome)> {
     switch (command.type) {
       case 'subscribe':
         return this.#subscribe(connection, command.items, command.many);
@@ -126,33 +127,44 @@ export class Commands {
     start();
   }
 
-  async #subscribe(connection: Connection, items: readonly SubscribeItem[], many: boolean): Promise<Outcome> {
+  /** What is returned is called at the moment of the answer: between a position and the answer that tells it nothing
+   * may be delivered. */
+  async #subscribe(
+    connection: Connection,
+    items: readonly SubscribeItem[],
+    many: boolean,
+  ): Promise<() => Outcome> {
     const [first] = items;
     if (!many && first !== undefined) {
-      const { result, start } = entered(first.channel, await this.#arrive(connection, first.channel, placeFrom(first.after)));
-      return { ok: result, begin: start };
+      const arrival = await this.#arrive(connection, first.channel, placeFrom(first.after));
+      return () => {
+        const { result, start } = entered(first.channel, arrival);
+        return { ok: result, begin: start };
+      };
     }
     const arrivals = await Promise.allSettled(
       items.map(({ channel, after }) => this.#arrive(connection, channel, placeFrom(after))),
     );
     // All are entered at once, with the one answer.
-    const starts: (() => void)[] = [];
-    const channels = items.map(({ channel }, at): SubscribeResult => {
-      try {
-        const arrival = arrivals[at];
-        if (arrival?.status !== 'fulfilled') throw arrival?.reason;
-        const { result, start } = entered(channel, arrival.value);
-        starts.push(start);
-        return result;
-      } catch (error) {
-        return { channel, error: this.#tell(error) };
-      }
-    });
-    return {
-      ok: { channels },
-      begin: () => {
-        for (const start of starts) start();
-      },
+    return () => {
+      const starts: (() => void)[] = [];
+      const channels = items.map(({ channel }, at): SubscribeResult => {
+        try {
+          const arrival = arrivals[at];
+          if (arrival?.status !== 'fulfilled') throw arrival?.reason;
+          const { result, start } = entered(channel, arrival.value);
+          starts.push(start);
+          return result;
+        } catch (error) {
+          return { channel, error: this.#tell(error) };
+        }
+      });
+      return {
+        ok: { channels },
+        begin: () => {
+          for (const start of starts) start();
+        },
+      };
     };
   }
 

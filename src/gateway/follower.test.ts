@@ -94,6 +94,15 @@ describe('a follower', () => {
     expect(ids(heard)).not.toContain('id1');
   });
 
+  test('begins also where a message comes before it is told to', async () => {
+    const { log, heard, follower } = setUp();
+    follower.take(log.append());
+    await follower.start();
+    expect(follower.last).toEqual(log.head);
+    follower.take(log.append());
+    expect(ids(heard)).toEqual(['id2']);
+  });
+
   test('reads what was lost on the way before it delivers anything newer', async () => {
     const { log, heard, follower } = setUp();
     await follower.start();

@@ -45,7 +45,8 @@ export class Follower {
   #recent: Entry[] = [];
   #recentBytes = 0;
   #waiting: Entry[] = [];
-  #overflowed = false;
+  /** The log must be read once more: something may have happened that the present repair does not see. */
+  #again = false;
   #behind = false;
   /** Messages of the branch that was lost last. One that arrives late would seem to follow on where branches part. */
   #abandoned = new Set<string>();
@@ -73,8 +74,10 @@ export class Follower {
   }
 
   /** Finds its place: the head of the channel. Call it when the bus delivers the channel's topic. Keeps trying. */
-  start(): Promise<void> {
-    return this.#exclusively(async () => {
+  async start(): Promise<void> {
+    // A message may have come before this, and set off a repair that had no place to begin at.
+    while (this.#busy !== undefined) await this.#busy;
+    await this.#exclusively(async () => {
       while (this.#last === undefined && !this.#stopped) {
         try {
           const { head } = await this.#options.log.read(this.channel, Number.MAX_SAFE_INTEGER, 1);
@@ -98,7 +101,7 @@ export class Follower {
     if (this.#abandoned.has(entry.id)) return true;
     if (this.#busy !== undefined) {
       if (this.#waiting.length < MAX_WAITING) this.#waiting.push(entry);
-      else this.#overflowed = true;
+      else this.#again = true;
     } else if (!this.#follow(entry)) {
       this.#waiting.push(entry);
       void this.repair();
@@ -118,6 +121,8 @@ export class Follower {
   /** Reads what is missing from the log and delivers it; what cannot be repaired is told as a gap. Goes on trying
    * while the log cannot be read. */
   repair(): Promise<void> {
+    // What this one is for may have happened after the one under way has read.
+    if (this.#busy !== undefined) this.#again = true;
     return this.#exclusively(async () => {
       try {
         await this.#catchUp();
@@ -202,11 +207,11 @@ export class Follower {
 
   #lookAtWaiting(): void {
     const waiting = this.#waiting;
-    const overflowed = this.#overflowed;
+    const again = this.#again;
     this.#waiting = [];
-    this.#overflowed = false;
+    this.#again = false;
     const isUnfit = (entry: Entry) => !this.#isOld(entry) && !this.#follow(entry);
-    if ((waiting.some(isUnfit) || overflowed) && !this.#stopped) void this.repair();
+    if ((waiting.some(isUnfit) || again) && !this.#stopped) void this.repair();
   }
 
   /** From before the follower found its place, which was after them. */
@@ -219,14 +224,14 @@ export class Follower {
       const last = this.#last;
       // What waits so far is in the log, because it is appended before it is published; or it is on a lost branch.
       this.#waiting = [];
-      this.#overflowed = false;
+      this.#again = false;
       const { entries: stored, head } = await this.#options.log.read(this.channel, last.offset, REPAIR_PAGE);
       if (head !== undefined && head.offset - last.offset > MAX_REPAIR) return this.#jump('limit', head);
       const verdict = judge(placeOf(last), readEntries(stored), head);
       switch (verdict.kind) {
         case 'continues':
           if (verdict.entries.length > 0) this.#options.mended('repaired');
-          verdict.entries.every((entry) => this.#follow(entry));
+          this.#followAll(verdict.entries);
           if (stored.length < REPAIR_PAGE) return;
           break;
         case 'trimmed': {
@@ -240,6 +245,15 @@ export class Follower {
           this.#jump('forked', await this.#parting(last));
           break;
       }
+    }
+  }
+
+  /** Delivers a stretch of the log. What is missing inside it, nobody can repair. */
+  #followAll(entries: readonly Entry[]): void {
+    for (const entry of entries) {
+      if (this.#follow(entry)) continue;
+      this.#jump('trimmed', before(entry));
+      this.#deliver(entry);
     }
   }
 

@@ -120,13 +120,18 @@ export class Presence {
     await Promise.allSettled([...this.#changes.keys()].map((channel) => this.#announce(channel)));
   }
 
-  #note(channel: string, namespace: Namespace, { joined = [], left = [] }: { joined?: string[]; left?: string[] }): void {
+  #note(
+    channel: string,
+    namespace: Namespace,
+    { joined = [], left = [] }: { joined?: string[]; left?: string[] },
+  ): void {
     if (!namespace.presenceEvents || joined.length + left.length === 0) return;
     let changes = this.#changes.get(channel);
     if (changes === undefined) {
       changes = { joined: new Set(), left: new Set() };
       this.#changes.set(channel, changes);
-      const announce = () => void this.#announce(channel).catch((error) => this.#report('presence.announce', error));
+      const announce = () =>
+        void this.#announce(channel).catch((error) => this.#report('presence.announce', error));
       // What comes while it stops, `stop` announces itself.
       if (!this.#stopped) setTimeout(announce, COALESCE_MS).unref();
     }
@@ -142,7 +147,10 @@ export class Presence {
     const { total } = await this.#bus.store.members(channel, 0);
     const named = (users: Set<string>) => [...users].slice(0, MAX_CHANGES_NAMED);
     const payload = JSON.stringify({ joined: named(changes.joined), left: named(changes.left), total });
-    await this.#bus.publish(channelTopic(channel), encodeEnvelope({ id: newId(), timeMs: Date.now(), presence: true }, payload));
+    await this.#bus.publish(
+      channelTopic(channel),
+      encodeEnvelope({ id: newId(), timeMs: Date.now(), presence: true }, payload),
+    );
   }
 
   /** Says again who is here, and buries those whose pod no longer does. */

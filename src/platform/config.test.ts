@@ -253,18 +253,71 @@ describe('helpText', () => {
 });
 
 describe('the process', () => {
-  it('ends with 2 and every fault on stderr, and without any secret', async () => {
-    const secret = 'hunter2-hunter2-hunter2';
-    const gateway = spawnGateway({ PORT: 'x', REDIS_URL: secret, JWT_SECRET: secret, JWT_SECRET_FILE: '/x' });
-    await until(() => gateway.process.exitCode !== null, {
-      what: 'the gateway to refuse',
-      timeoutMs: 30_000,
+  const secret = 'hunter2-hunter2-hunter2';
+
+  /** Runs it to its end. */
+  async function run(env: Record<string, string>, ...args: string[]) {
+    const gateway = spawnGateway(env, args);
+    let closed = false;
+    gateway.process.once('close', () => {
+      closed = true;
     });
-    expect(gateway.process.exitCode).toBe(2);
-    await until(() => gateway.stderr().includes('--help'), { what: 'the hint' });
+    await until(() => closed, { what: 'the process to end', timeoutMs: 30_000 });
+    return { code: gateway.process.exitCode, stdout: gateway.stdout(), stderr: gateway.stderr() };
+  }
+
+  it('ends with 2 and every fault on stderr, and without any secret', async () => {
+    const { code, stdout, stderr } = await run({
+      PORT: 'x',
+      REDIS_URL: secret,
+      JWT_SECRET: secret,
+      JWT_SECRET_FILE: '/x',
+    });
+    expect(code).toBe(2);
     for (const key of ['PORT', 'REDIS_URL', 'JWT_SECRET and JWT_SECRET_FILE'])
-      expect(gateway.stderr()).toContain(`tidegate: ${key} `);
-    expect(gateway.output()).not.toContain(secret);
+      expect(stderr).toContain(`tidegate: ${key} `);
+    expect(stdout + stderr).not.toContain(secret);
+  });
+
+  it.each([[], ['--check']])(
+    'ends with 2 and every fault of the files that are named, started with %j',
+    async (...args) => {
+      const { code, stdout, stderr } = await run(
+        {
+          JWT_SECRET: secret,
+          JWT_ALGORITHMS: 'RS256',
+          CHANNELS_FILE: fileWith('{namespaces: {room: {subscribe: all, publish: anyone}}, colour: blue}'),
+          API_KEYS_FILE: fileWith('# no key\n\n'),
+          REDIS_URL: `redis://:${secret}@a,b`,
+          REDIS_CA_FILE: join(folder, 'missing'),
+        },
+        ...args,
+      );
+      expect(code).toBe(2);
+      for (const fault of [
+        /^tidegate: CHANNELS_FILE: namespaces\.room\.subscribe: /m,
+        /^tidegate: CHANNELS_FILE: the file: .*colour/m,
+        /^tidegate: JWT_ALGORITHMS /m,
+        /^tidegate: API_KEYS_FILE holds no key/m,
+        /^tidegate: REDIS_CA_FILE names a file that cannot be read/m,
+      ]) {
+        expect(stderr).toMatch(fault);
+      }
+      expect(stdout + stderr).not.toContain(secret);
+    },
+  );
+
+  it('says with --check that a configuration is valid, and listens to nothing', async () => {
+    const { code, stdout, stderr } = await run({ ...ok, REDIS_URL: 'redis://nowhere.invalid:1' }, '--check');
+    expect({ code, stdout, stderr }).toEqual({
+      code: 0,
+      stdout: 'The configuration is valid.\n',
+      stderr: '',
+    });
+  });
+
+  it('prints the table with --help, and needs no configuration for that', async () => {
+    expect(await run({}, '--help')).toEqual({ code: 0, stdout: helpText(), stderr: '' });
   });
 });
 

@@ -37,7 +37,7 @@ export function createMetrics(version: string) {
   const histogram = <const L extends string = never>(name: string, help: string, labelNames: L[] = []) =>
     new Histogram<L>({ name: `tidegate_${name}`, help, labelNames, registers, buckets: LATENCY_BUCKETS });
 
-  collectDefaultMetrics({ register: registry, eventLoopMonitoringPrecision: 20 });
+  collectDefaultMetrics({ register: registry, prefix: 'tidegate_', eventLoopMonitoringPrecision: 20 });
   const metrics = {
     registry,
     connections: reading('connections', 'Connections open on this pod.'),

@@ -54,7 +54,11 @@ export function decodeCommand(text: string): Command | Undecodable {
   const fields = value as Record<string, unknown>;
   const { ref } = fields;
   if (ref !== undefined && !isRef(ref)) {
-    return undecodable(undefined, 'malformed', '"ref" must be an integer or a string of at most 64 characters.');
+    return undecodable(
+      undefined,
+      'malformed',
+      '"ref" must be an integer or a string of at most 64 characters.',
+    );
   }
   const withRef = ref === undefined ? {} : { ref };
   switch (fields.type) {
@@ -62,7 +66,8 @@ export function decodeCommand(text: string): Command | Undecodable {
       return decodeSubscribe(fields, withRef);
     case 'unsubscribe': {
       const channels = fields.channels ?? (fields.channel === undefined ? undefined : [fields.channel]);
-      if (!isSmallArray(channels)) return undecodable(ref, 'malformed', '"channel" or "channels" is missing.');
+      if (!isSmallArray(channels))
+        return undecodable(ref, 'malformed', '"channel" or "channels" is missing.');
       if (!channels.every(isName)) return undecodable(ref, 'bad_name');
       return { type: 'unsubscribe', ...withRef, channels };
     }
@@ -70,7 +75,8 @@ export function decodeCommand(text: string): Command | Undecodable {
       const { channel, key, echo } = fields;
       if (!isName(channel)) return undecodable(ref, 'bad_name');
       const payload = encodePayload(fields.data);
-      if (payload === undefined) return undecodable(ref, 'malformed', '"data" is missing, or nested too deeply.');
+      if (payload === undefined)
+        return undecodable(ref, 'malformed', '"data" is missing, or nested too deeply.');
       if (key !== undefined && !isShortText(key, MAX_KEY_LENGTH)) {
         return undecodable(ref, 'malformed', '"key" must be a string of 1 to 128 characters.');
       }
@@ -83,14 +89,16 @@ export function decodeCommand(text: string): Command | Undecodable {
       const { user } = fields;
       if (!isName(user)) return undecodable(ref, 'bad_name');
       const payload = encodePayload(fields.data);
-      if (payload === undefined) return undecodable(ref, 'malformed', '"data" is missing, or nested too deeply.');
+      if (payload === undefined)
+        return undecodable(ref, 'malformed', '"data" is missing, or nested too deeply.');
       return { type: 'send', ...withRef, user, payload };
     }
     case 'presence':
       if (!isName(fields.channel)) return undecodable(ref, 'bad_name');
       return { type: 'presence', ...withRef, channel: fields.channel };
     case 'refresh':
-      if (!isShortText(fields.token, MAX_TOKEN_LENGTH)) return undecodable(ref, 'malformed', '"token" is missing.');
+      if (!isShortText(fields.token, MAX_TOKEN_LENGTH))
+        return undecodable(ref, 'malformed', '"token" is missing.');
       return { type: 'refresh', ...withRef, token: fields.token };
     case 'ping':
       return { type: 'ping', ...withRef };
@@ -104,7 +112,11 @@ function decodeSubscribe(fields: Record<string, unknown>, withRef: { ref?: Ref }
   const many = fields.channels !== undefined;
   const list = many ? fields.channels : [fields];
   if (!isSmallArray(list)) {
-    return undecodable(withRef.ref, 'malformed', `"channels" must be a list of 1 to ${MAX_CHANNELS_PER_COMMAND}.`);
+    return undecodable(
+      withRef.ref,
+      'malformed',
+      `"channels" must be a list of 1 to ${MAX_CHANNELS_PER_COMMAND}.`,
+    );
   }
   const items: SubscribeItem[] = [];
   for (const entry of list) {
@@ -130,7 +142,11 @@ export function encodePayload(data: unknown): string | undefined {
   }
 }
 
-function undecodable(ref: Ref | undefined, code: 'malformed' | 'unknown_type' | 'bad_name', message?: string): Undecodable {
+function undecodable(
+  ref: Ref | undefined,
+  code: 'malformed' | 'unknown_type' | 'bad_name',
+  message?: string,
+): Undecodable {
   return { type: 'undecodable', ...(ref !== undefined && { ref }), error: new TidegateError(code, message) };
 }
 

@@ -9,7 +9,11 @@ export interface ErrorKind {
 
 /** Every error a client or an API caller can be answered with, by its stable code. */
 export const errorKinds = {
-  malformed: { retryable: false, status: 400, help: 'The frame or body is not valid JSON of the documented shape.' },
+  malformed: {
+    retryable: false,
+    status: 400,
+    help: 'The frame or body is not valid JSON of the documented shape.',
+  },
   unknown_type: { retryable: false, status: 400, help: 'The command has a type that does not exist.' },
   bad_name: {
     retryable: false,
@@ -17,28 +21,56 @@ export const errorKinds = {
     help: 'A channel or user name is not 1 to 128 characters of A-Z a-z 0-9 . _ ~ @ : / -',
   },
   forbidden: { retryable: false, status: 403, help: 'Nothing allows this to this user.' },
-  too_large: { retryable: false, status: 413, help: 'The payload is larger than the namespace or the gateway allows.' },
+  too_large: {
+    retryable: false,
+    status: 413,
+    help: 'The payload is larger than the namespace or the gateway allows.',
+  },
   too_many_channels: {
     retryable: false,
     status: 400,
     help: 'The connection already holds MAX_CHANNELS_PER_CONNECTION channels.',
   },
-  not_subscribed: { retryable: false, status: 400, help: 'The connection is not subscribed to this channel.' },
+  not_subscribed: {
+    retryable: false,
+    status: 400,
+    help: 'The connection is not subscribed to this channel.',
+  },
   no_presence: { retryable: false, status: 400, help: 'The namespace of this channel keeps no presence.' },
   not_durable: { retryable: false, status: 400, help: 'The namespace of this channel keeps no messages.' },
-  raw_channel: { retryable: false, status: 400, help: 'A raw channel cannot do this: it carries nothing but the payload.' },
-  token_refused: { retryable: false, status: 401, help: 'The new token is not valid, or is for another user.' },
+  raw_channel: {
+    retryable: false,
+    status: 400,
+    help: 'A raw channel cannot do this: it carries nothing but the payload.',
+  },
+  token_refused: {
+    retryable: false,
+    status: 401,
+    help: 'The new token is not valid, or is for another user.',
+  },
   unauthorized: { retryable: false, status: 401, help: 'The API key is missing or wrong.' },
   not_found: { retryable: false, status: 404, help: 'There is no such thing here.' },
-  rate_limited: { retryable: true, status: 429, help: 'The connection sends faster than its rate. Wait retryAfterMs.' },
+  rate_limited: {
+    retryable: true,
+    status: 429,
+    help: 'The connection sends faster than its rate. Wait retryAfterMs.',
+  },
   key_reused: { retryable: false, status: 422, help: 'The idempotency key was used with another payload.' },
-  key_in_progress: { retryable: true, status: 409, help: 'The first call with this idempotency key has not ended yet.' },
+  key_in_progress: {
+    retryable: true,
+    status: 409,
+    help: 'The first call with this idempotency key has not ended yet.',
+  },
   bus_unavailable: {
     retryable: true,
     status: 503,
     help: 'The bus does not answer. The message may or may not have been published; retry it with the same key.',
   },
-  overloaded: { retryable: true, status: 503, help: 'Too much waits for the bus already. Try again a little later.' },
+  overloaded: {
+    retryable: true,
+    status: 503,
+    help: 'Too much waits for the bus already. Try again a little later.',
+  },
   internal: { retryable: true, status: 500, help: 'The gateway failed. Its log says more.' },
 } as const satisfies Record<string, ErrorKind>;
 

@@ -1,7 +1,7 @@
 // Messages: what the gateway says to a tidegate.v1 client, and how each is encoded.
 
-import type { TidegateError } from './errors.ts';
 import type { Ref } from './commands.ts';
+import type { TidegateError } from './errors.ts';
 
 /** Why messages are missing: see `gap` in docs/protocol.md. */
 export type GapReason = 'trimmed' | 'forked' | 'limit' | 'slow' | 'bus';
@@ -82,7 +82,13 @@ export interface Goodbye {
 }
 
 /** Everything but `message`, which is put together without parsing its payload: see {@link encodeMessage}. */
-export type ServerMessage = Welcome | Ok | ({ type: 'error'; ref?: Ref } & ErrorBody) | Gap | PresenceEvent | Goodbye;
+export type ServerMessage =
+  | Welcome
+  | Ok
+  | ({ type: 'error'; ref?: Ref } & ErrorBody)
+  | Gap
+  | PresenceEvent
+  | Goodbye;
 
 /** The JSON text of a server message. */
 export function encodeServerMessage(message: ServerMessage): string {
@@ -109,7 +115,8 @@ export interface Delivered {
 
 /** The JSON text of a `message`. Names are quoted without escaping: `namePattern` has no character to escape. */
 export function encodeMessage({ channel, position, id, from, foreign, payload }: Delivered): string {
-  const head = channel === undefined ? '{"type":"message","direct":true' : `{"type":"message","channel":"${channel}"`;
+  const head =
+    channel === undefined ? '{"type":"message","direct":true' : `{"type":"message","channel":"${channel}"`;
   const positionPart = position === undefined ? '' : `,"position":"${position}"`;
   const idPart = id === undefined ? '' : `,"id":"${id}"`;
   const fromPart = from === undefined ? '' : `,"from":"${from}"`;

@@ -44,5 +44,7 @@ export function parsePlainId(text: string): { offset: number; tag: number } | un
 
 /** Sixteen bits of a message's id. Ids are random, so any of their characters will do. */
 export function tagOf(id: string): number {
-  return Buffer.from(id.slice(0, 4), 'base64url').subarray(0, 2).reduce((tag, byte) => tag * 256 + byte, 0);
+  return Buffer.from(id.slice(0, 4), 'base64url')
+    .subarray(0, 2)
+    .reduce((tag, byte) => tag * 256 + byte, 0);
 }

@@ -35,11 +35,18 @@ export function startChat(client, changed) {
     },
     { after: BEGINNING },
   );
+  let entered = false;
   ready.then(
-    () => list.removeAttribute('aria-busy'),
+    () => {
+      entered = true;
+      list.removeAttribute('aria-busy');
+    },
     () => {},
   );
 
+  client.on('recovery', ({ channel }) => {
+    if (channel === CHANNEL && entered) append(list, element('li', 'mark', 'back – what was missed follows'));
+  });
   client.on('gap', ({ channel, reason }) => {
     if (channel === CHANNEL) append(list, element('li', 'mark gap', `messages may be missing (${reason})`));
   });

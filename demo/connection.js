@@ -5,6 +5,9 @@ import { append, clock, element } from './people.js';
 
 const CLOSED_BY_HAND = 4000;
 
+/** Nobody likes to wait in front of a demonstration. */
+const MAX_BACKOFF_MS = 3000;
+
 /** Connects under this name. `kill` closes the socket under the client's feet; `away` keeps it from coming back for a
  * while. Neither is a part of the client: they do what a network does. */
 export function openConnection(name) {
@@ -23,7 +26,12 @@ export function openConnection(name) {
     }
   }
 
-  const client = connect({ url: url.href, WebSocket: Socket, ...(token && { token: () => token }) });
+  const client = connect({
+    url: url.href,
+    WebSocket: Socket,
+    maxBackoffMs: MAX_BACKOFF_MS,
+    ...(token && { token: () => token }),
+  });
   const kill = () => {
     for (const socket of sockets) socket.close(CLOSED_BY_HAND, 'killed by hand');
   };
@@ -72,9 +80,24 @@ export function showConnection(client) {
   client.on('move', ({ code }) =>
     note('good', '⇄', `Moved to another gateway, as asked (${code}); nothing was missed.`),
   );
-  client.on('recovery', ({ channel }) => note('good', '✓', `${channel}: back, with all that was missed.`));
-  client.on('gap', ({ channel, reason }) => {
-    note('warn', '△', `${channel ?? 'one to one'}: messages may be missing (${reason}).`);
+
+  // All channels of a connection come back together: one line for those of which the same is to be said.
+  const together = new Map();
+  const gather = (text, kind, sign, channel) => {
+    if (together.size === 0) {
+      setTimeout(() => {
+        for (const [words, line] of together)
+          note(line.kind, line.sign, `${words}: ${line.channels.join(', ')}.`);
+        together.clear();
+      }, 100);
+    }
+    const line = together.get(text) ?? { kind, sign, channels: [] };
+    together.set(text, line);
+    line.channels.push(channel);
+  };
+  client.on('recovery', ({ channel }) => gather('Back, with all that was missed', 'good', '✓', channel));
+  client.on('gap', ({ channel = 'one to one', reason }) => {
+    gather(`Messages may be missing (${reason})`, 'warn', '△', channel);
   });
   client.on('error', ({ code, message }) => note('bad', '!', `${code}: ${message}`));
 }

@@ -1,6 +1,7 @@
 // People: a name and a colour for everybody.
 
 const COLOURS = 8;
+const MAX_NAME_LENGTH = 24;
 const NAMES = [
   'otter',
   'heron',
@@ -20,9 +21,10 @@ const NAMES = [
 export function ownName() {
   const asked = new URLSearchParams(location.search).get('name');
   const random = NAMES[Math.floor(Math.random() * NAMES.length)];
-  const name = asked ?? sessionStorage.getItem('name') ?? `${random}-${Math.floor(10 + Math.random() * 90)}`;
-  keepName(name);
-  return name;
+  const wanted = asked ?? sessionStorage.getItem('name') ?? '';
+  const name = wanted.replaceAll(/[^A-Za-z0-9._~@-]/g, '').slice(0, MAX_NAME_LENGTH);
+  keepName(name || `${random}-${Math.floor(10 + Math.random() * 90)}`);
+  return sessionStorage.getItem('name');
 }
 
 /** Keeps a name for this tab alone, so that two tabs are two people. */
@@ -32,9 +34,10 @@ export function keepName(name) {
 
 /** The number of the colour that a name has on every page. */
 export function colourOf(name) {
-  let hash = 7;
-  for (const character of name) hash = (hash * 31 + character.charCodeAt(0)) >>> 0;
-  return hash % COLOURS;
+  // FNV-1a: names that differ little get colours that differ.
+  let hash = 2_166_136_261;
+  for (const character of name) hash = Math.imul(hash ^ character.charCodeAt(0), 16_777_619) >>> 0;
+  return (hash >>> 5) % COLOURS;
 }
 
 /** The class that gives an element and all in it somebody's colour. */
@@ -60,14 +63,12 @@ export function element(tag, className = '', ...children) {
   return made;
 }
 
-/** The time of day as an element. */
-export function clock(atMs = Date.now()) {
-  const time = element(
-    'time',
-    '',
-    new Date(atMs).toLocaleTimeString([], { hour: '2-digit', minute: '2-digit', second: '2-digit' }),
-  );
-  time.dateTime = new Date(atMs).toISOString();
+/** The time of day as an element; now, where what was given is no time. */
+export function clock(atMs) {
+  const given = new Date(Number(atMs));
+  const date = atMs === undefined || Number.isNaN(given.getTime()) ? new Date() : given;
+  const time = element('time', '', date.toLocaleTimeString('en-GB'));
+  time.dateTime = date.toISOString();
   return time;
 }
 

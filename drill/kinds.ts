@@ -26,6 +26,8 @@ export interface Struck {
 export interface Strike {
   /** Which of its forms the seed has chosen. */
   readonly form: string;
+  /** Redis may lose what it has acknowledged without a trace. Who was away meanwhile could not know. */
+  readonly loses?: boolean;
   /** Makes it happen and end, while the load goes on. */
   strike(load: Load): Promise<Struck>;
 }
@@ -33,8 +35,6 @@ export interface Strike {
 /** A kind of fault. */
 export interface Kind {
   readonly namespace: 'drill' | 'lossy';
-  /** Redis may lose what it has acknowledged. A subscriber who was away meanwhile could not know. */
-  readonly loses: boolean;
   /** Characters of padding in each message, at least. */
   readonly padding: number;
   /** Puts Redis and gateways on the stage. */
@@ -64,6 +64,7 @@ async function prepareRestart(stage: Stage, random: Random): Promise<Strike> {
   ];
   return {
     form,
+    loses: losesTail,
     async strike() {
       const file = await appendOnlyFile(redis);
       const sizes: { atMs: number; bytes: number }[] = [];
@@ -97,6 +98,7 @@ async function prepareFailover(stage: Stage, random: Random): Promise<Strike> {
   await stage.startGateways(gateways(random, '', settings));
   return {
     form: bySentinel ? 'Sentinel' : 'address that follows the master',
+    loses: true,
     async strike(load) {
       const admin = master.client();
       // The replica is cut off for good, so that what it has not got it never will.
@@ -334,15 +336,15 @@ async function prepareSlow(stage: Stage, random: Random): Promise<Strike> {
 
 /** Every kind, by its name. */
 export const kinds = {
-  restart: { namespace: 'drill', loses: true, padding: 0, prepare: prepareRestart },
-  failover: { namespace: 'drill', loses: true, padding: 0, prepare: prepareFailover },
-  partition: { namespace: 'drill', loses: false, padding: 0, prepare: preparePartition },
-  silence: { namespace: 'drill', loses: false, padding: 0, prepare: prepareSilence },
-  kill: { namespace: 'drill', loses: false, padding: 0, prepare: prepareKill },
-  roll: { namespace: 'drill', loses: false, padding: 0, prepare: prepareRoll },
-  move: { namespace: 'drill', loses: false, padding: 0, prepare: prepareMove },
-  flush: { namespace: 'drill', loses: true, padding: 0, prepare: prepareFlush },
-  slow: { namespace: 'lossy', loses: false, padding: 16_000, prepare: prepareSlow },
+  restart: { namespace: 'drill', padding: 0, prepare: prepareRestart },
+  failover: { namespace: 'drill', padding: 0, prepare: prepareFailover },
+  partition: { namespace: 'drill', padding: 0, prepare: preparePartition },
+  silence: { namespace: 'drill', padding: 0, prepare: prepareSilence },
+  kill: { namespace: 'drill', padding: 0, prepare: prepareKill },
+  roll: { namespace: 'drill', padding: 0, prepare: prepareRoll },
+  move: { namespace: 'drill', padding: 0, prepare: prepareMove },
+  flush: { namespace: 'drill', padding: 0, prepare: prepareFlush },
+  slow: { namespace: 'lossy', padding: 16_000, prepare: prepareSlow },
 } as const satisfies Record<string, Kind>;
 
 export type KindName = keyof typeof kinds;

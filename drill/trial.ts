@@ -26,6 +26,9 @@ export interface TrialResult {
 /** A swallowed last message has to be repaired within this. */
 const REPAIR_WITHIN_MS = 10_000;
 
+/** How often messages are so long that a gateway remembers only a few dozen of them. */
+const LONG = 0.25;
+
 /** So many messages after the fault. */
 const AFTER = 40;
 
@@ -61,9 +64,9 @@ export async function runTrial(name: KindName, seed: number): Promise<TrialResul
     load = new Load(stage, random.fork(), {
       publishers: random.integer(3, 5),
       subscribers: random.integer(3, 5),
-      wanderer: !kind.loses,
+      wanderer: strike.loses !== true,
       everyMs: random.integer(12, 30),
-      padding: kind.padding + random.integer(0, 300),
+      padding: kind.padding + (random.chance(LONG) ? random.integer(1000, 4000) : random.integer(0, 300)),
     });
     await load.start();
     struck = await strike.strike(load);

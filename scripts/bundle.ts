@@ -1,6 +1,6 @@
-// The bundle that the image runs: src/gateway.ts and what it imports, in a few files in dist/.
+// The bundle that the image runs: each program of src/ and what it imports, in a few files in dist/.
 
-import { readdirSync, rmSync, statSync } from 'node:fs';
+import { globSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
@@ -13,7 +13,7 @@ rmSync(outdir, { recursive: true, force: true });
 
 const { metafile, warnings } = await build({
   absWorkingDir: root,
-  entryPoints: { gateway: 'src/gateway.ts' },
+  entryPoints: { gateway: 'src/gateway.ts', smoke: 'src/smoke.ts' },
   outdir,
   chunkNames: 'chunks/[name]-[hash]',
   bundle: true,
@@ -22,23 +22,38 @@ const { metafile, warnings } = await build({
   format: 'esm',
   platform: 'node',
   target: 'node26',
+  // Names and lines stay, so that a stack trace can be read without a map; compressed, they cost next to nothing.
   minifySyntax: true,
-  // Names and lines stay, so that a stack trace can be read without a map; compressed they cost next to nothing.
-  minifyIdentifiers: false,
-  minifyWhitespace: false,
-  legalComments: 'linked',
+  legalComments: 'none', // the licences are whole in licenses.txt
   metafile: true,
   // Packages in CommonJS call `require` for Node's own modules, which ES modules lack.
   banner: {
     js: "import { createRequire } from 'node:module';\nconst require = createRequire(import.meta.url);",
   },
-  // Native additions to `ws` that the project does not install: otherwise each start would look for them.
-  // What an `import()` gets of a package in CommonJS has no names when it is split off, so YAML's other build is taken.
+  // A package in CommonJS that is imported on demand loses its names (`default` is all that is left); YAML has a
+  // build in ES modules as well, for browsers.
   alias: { yaml: './node_modules/yaml/browser/index.js' },
+  // Native additions to `ws` that the project does not install: otherwise each start would look for them.
   define: { 'process.env.WS_NO_BUFFER_UTIL': '"true"', 'process.env.WS_NO_UTF_8_VALIDATE': '"true"' },
   logLevel: 'warning',
 });
 if (warnings.length > 0) process.exitCode = 1;
 
+writeFileSync(join(outdir, 'licenses.txt'), licenses(Object.keys(metafile.inputs)));
 const bytes = Object.values(metafile.outputs).reduce((sum, output) => sum + output.bytes, 0);
 console.log(`dist/: ${Object.keys(metafile.outputs).length} files, ${(bytes / 1_048_576).toFixed(1)} MiB`);
+
+/** The licences of the packages that are part of the bundle, which must come with copies of their code. */
+function licenses(inputs: readonly string[]): string {
+  const packages = inputs.flatMap((path) => /^node_modules\/(?:@[^/]+\/)?[^/]+/.exec(path) ?? []);
+  return [...new Set(packages)]
+    .sort()
+    .map((folder) => {
+      const { name, version, license } = JSON.parse(readFileSync(join(root, folder, 'package.json'), 'utf8'));
+      const [file] = globSync(join(root, folder, '{LICENSE,LICENCE,license,License}*'));
+      const text =
+        file === undefined ? `Its package names the licence ${license}.` : readFileSync(file, 'utf8');
+      return `${name} ${version}\n\n${text.trim()}\n`;
+    })
+    .join(`\n${'-'.repeat(80)}\n\n`);
+}

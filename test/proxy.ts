@@ -144,7 +144,7 @@ class Pair {
       if (from === this.#sockets[0] && this.opening.length < openingBytes)
         this.opening += bytes.toString('latin1');
       line.pass(() => {
-        if (to.write(bytes)) return;
+        if (to.write(bytes) || from.isPaused()) return;
         from.pause();
         to.once('drain', () => from.resume());
       });

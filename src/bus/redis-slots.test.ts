@@ -50,11 +50,14 @@ test.each([
   expect(new Slots(answer, asked).ownerOf('foo')).toBeUndefined();
 });
 
-test('is the same where the answer is', () => {
-  const answer = () => [[0, 16_383, [null, 6379, 'id', []]]];
-  expect(new Slots(answer(), asked).equals(new Slots(answer(), asked))).toBe(true);
-  expect(new Slots(answer(), asked).equals(new Slots(answer(), { host: 'redis-1', port: 6379 }))).toBe(false);
-  expect(new Slots(answer(), asked).equals(new Slots([], asked))).toBe(false);
+test('is the same where all slots have the same owners, however that is said', () => {
+  const slots = (host: string | null, ...more: unknown[]) =>
+    new Slots([[0, 16_383, [host, 6379, ...more]]], asked);
+  expect(slots(null).equals(slots('redis-0', 'id', []))).toBe(true);
+  expect(slots(null).equals(slots('redis-1'))).toBe(false);
+  expect(slots(null).equals(new Slots([], asked))).toBe(false);
+  expect(new Slots([], asked).equals(slots(null))).toBe(false);
+  expect(slots(null).equals(new Slots([[0, 16_382, [null, 6379]]], asked))).toBe(false);
 });
 
 test.each([

@@ -13,12 +13,10 @@ export class Slots {
   /** Every master that owns any, by its name `host:port`. */
   readonly nodes = new Map<string, Host>();
   readonly #owners: string[] = [];
-  readonly #text: string;
 
   /** Reads the answer of CLUSTER SLOTS: [start, end, [host, port, ...], replicas...]. A node that does not know its
    * own address, or is told to keep it, leaves the host out, and means the one that was asked. */
   constructor(answer: unknown, asked: Host) {
-    this.#text = JSON.stringify([answer, asked.host]);
     if (!Array.isArray(answer)) return;
     for (const range of answer as unknown[]) {
       const [start, end, master] = Array.isArray(range) ? (range as unknown[]) : [];
@@ -37,7 +35,8 @@ export class Slots {
   }
 
   equals(other: Slots): boolean {
-    return this.#text === other.#text;
+    const isSame = (owner: string | undefined, slot: number) => owner === other.#owners[slot];
+    return this.#owners.length === other.#owners.length && this.#owners.every(isSame);
   }
 }
 

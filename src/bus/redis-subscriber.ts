@@ -10,6 +10,8 @@ export interface SubscriberEvents {
   interrupted(topics: readonly string[]): void;
   /** The node says that some topics belong to another one now. */
   moved(): void;
+  /** Redis does not allow a subscription. It is tried again and again; the same reason is told once. */
+  refused(error: unknown): void;
   reconnected(): void;
 }
 
@@ -53,6 +55,8 @@ export class RedisSubscriber {
   #finding: NodeJS.Immediate | undefined;
   #retrying: NodeJS.Timeout | undefined;
   #wasReady = false;
+  /** The last refusal that was told. */
+  #told = '';
 
   /** `sharded`: topics of Tidegate's own use sharded Pub/Sub (Cluster); raw ones never do, as other programs
    * publish there with PUBLISH. */
@@ -200,14 +204,20 @@ export class RedisSubscriber {
    * not allow it, or the slot has moved, and then the owner gives the topic to another subscriber. */
   #refuse(topics: readonly string[], wishes: readonly (Wish | undefined)[], error: unknown): void {
     if (!this.#connection.ready) return;
-    this.failure = reasonOf(error);
+    const isReply = error instanceof Error && error.name === 'ReplyError';
     for (const [index, topic] of topics.entries()) {
       const wish = wishes[index];
       if (wish === undefined || wish.active || this.#wishes.get(topic) !== wish) continue;
-      wish.alone = true;
+      wish.alone = isReply;
       this.#joinLater(topic);
     }
-    if (this.failure.startsWith('MOVED ')) this.#events.moved();
+    this.failure = reasonOf(error);
+    if (this.failure.startsWith('MOVED ')) {
+      this.#events.moved();
+    } else if (isReply && this.failure !== this.#told) {
+      this.#told = this.failure;
+      this.#events.refused(error);
+    }
   }
 
   /** A slot has moved away, and the node has dropped its topics by itself. Which ones, only the list that ioredis

@@ -339,11 +339,26 @@ describe('a Redis with users', () => {
     ['no password', () => ({ url: `redis://127.0.0.1:${redis.port}` }), /NOAUTH/],
     ['a name that is unknown', () => ({ url: 'redis://no-such-host.invalid:6379' }), /ENOTFOUND|EAI_AGAIN/],
     ['a port where nobody is', () => ({ url: 'redis://127.0.0.1:1' }), /ECONNREFUSED/],
+    [
+      'a wrong password of a Cluster',
+      () => ({ url: `redis://:wrong@127.0.0.1:${redis.port}`, mode: 'cluster' as const }),
+      /WRONGPASS/,
+    ],
+    [
+      'a server that is no Cluster',
+      () => ({ url: redis.url, mode: 'cluster' as const }),
+      /cluster support disabled/,
+    ],
+    [
+      'a server that is no Sentinel',
+      () => ({ url: redis.url, mode: 'sentinel' as const, sentinelPassword: 'p@ss/w:rd' }),
+      /unknown command .*sentinel/i,
+    ],
   ])('says of %s that it is the reason', async (_, address, reason) => {
     const pod = openPod(address());
     await reasonMatches(pod, reason);
     expect(pod.bus.health.state).toBe('starting');
-    expect(JSON.stringify(pod.bus.health)).not.toContain('wrong@');
+    expect(pod.bus.health.reason).not.toMatch(/wrong\b|s3cret/);
     await expect(pod.bus.publish('ws_broadcast', Buffer.from('out'))).rejects.toMatchObject({
       code: 'bus_unavailable',
     });
@@ -383,6 +398,10 @@ describe('a Redis with users', () => {
     ];
     await deliversAgain('beside a topic that is not allowed', [pod], allowed);
     expect(refused).toBe(true);
+    // It is tried again and again, but told once.
+    await until(() => pod.reports.length > 0, { what: 'the refusal to be reported' });
+    await deliversAgain('beside a topic that is still not allowed', [pod], allowed);
+    expect(pod.reports).toEqual([expect.stringMatching(/^bus\.subscribe: NOPERM /)]);
     expect(pod.bus.health).toEqual({ state: 'up' });
     await acl('&other_*');
     await Promise.all(waits);

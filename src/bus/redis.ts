@@ -238,6 +238,7 @@ export class RedisBus implements Bus {
         if (others.length > 0) this.#listener?.interrupted(others);
       },
       moved: () => void this.#lookAtSlots(node),
+      refused: (error) => this.#options.report('bus.subscribe', error),
       reconnected: () => this.#options.onReconnect(),
     });
     const probe = new Probe({
@@ -345,8 +346,10 @@ export class RedisBus implements Bus {
       }
     };
     // Not always the same one: it might be alone in what it believes.
-    const lanes = [...this.#lanes.values()].sort(() => Math.random() - 0.5);
-    lanes.sort((a, b) => Number(b.node === askFirst) - Number(a.node === askFirst));
+    const lanes = [...this.#lanes.values()];
+    const named = lanes.findIndex(({ node }) => node === askFirst);
+    const first = named === -1 ? Math.floor(Math.random() * lanes.length) : named;
+    lanes.push(...lanes.splice(0, first));
     for (const { commands, host } of lanes) {
       const slots = commands.ready && host !== undefined ? await ask(commands, host) : undefined;
       if (slots !== undefined) return slots;

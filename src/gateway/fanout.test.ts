@@ -193,6 +193,12 @@ async function slowPeer(gateway: TestGateway, channel: string): Promise<RawPeer>
   return peer;
 }
 
+async function residentBytes(gateway: TestGateway): Promise<number> {
+  const bytes = await gateway.metric('tidegate_process_resident_memory_bytes');
+  expect(bytes).toBeGreaterThan(0);
+  return bytes;
+}
+
 function framesOf(peer: RawPeer): Json[] {
   return peer.frames
     .filter(({ firstByte }) => firstByte === 0x81)

@@ -1,0 +1,38 @@
+# The image of the gateway: Node, the bundle and nothing else. No shell, no package manager, not root.
+
+# ── The bundle: JavaScript is the same on every machine, so it is made once, on the one that builds.
+FROM --platform=$BUILDPLATFORM docker.io/library/node:26-trixie-slim AS bundle
+WORKDIR /build
+COPY package.json package-lock.json .npmrc ./
+# Not their install scripts: what the bundle needs has none.
+RUN npm ci --ignore-scripts
+COPY . .
+RUN node scripts/bundle.ts
+
+# ── What is taken from Node's image, for the machine that runs it.
+FROM docker.io/library/node:26-trixie-slim AS node
+# The library's folder is named after the machine; the runtime's loader looks into /usr/lib on each of them.
+RUN mkdir -p /out/usr/local/bin /out/usr/lib \
+  && cp /usr/local/bin/node /out/usr/local/bin/node \
+  && cp -L "$(find /usr/lib /lib -name libatomic.so.1 | head -n 1)" /out/usr/lib/libatomic.so.1
+
+FROM gcr.io/distroless/cc-debian13:nonroot
+ARG VERSION=0.0.0
+ARG REVISION=unknown
+ARG CREATED=1970-01-01T00:00:00Z
+LABEL org.opencontainers.image.title="tidegate" \
+  org.opencontainers.image.description="A Kubernetes-native WebSocket gateway." \
+  org.opencontainers.image.licenses="Apache-2.0" \
+  org.opencontainers.image.version="$VERSION" \
+  org.opencontainers.image.revision="$REVISION" \
+  org.opencontainers.image.created="$CREATED" \
+  org.opencontainers.image.base.name="gcr.io/distroless/cc-debian13:nonroot"
+COPY --from=node /out/ /
+WORKDIR /app
+COPY --from=bundle /build/LICENSE ./
+COPY --from=bundle /build/demo ./demo
+COPY --from=bundle /build/dist ./dist
+# By number, so that `runAsNonRoot` can be checked. No file of the image belongs to it.
+USER 65532:65532
+EXPOSE 8080 8081 9090
+ENTRYPOINT ["/usr/local/bin/node", "/app/dist/gateway.js"]

@@ -1,0 +1,185 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { afterEach, expect, test } from 'vitest';
+import { startGateway, type TestGateway } from '../../test/gateway.ts';
+import { RawPeer } from '../../test/raw.ts';
+import { startRedis } from '../../test/redis.ts';
+import { until } from '../../test/until.ts';
+import { type Json, TestClient } from '../../test/websocket.ts';
+
+const channels = JSON.stringify({ namespaces: { room: { subscribe: 'anyone', publish: 'anyone' } } });
+const started: TestGateway[] = [];
+afterEach(async () => {
+  await Promise.all(started.splice(0).map((it) => it.stop('SIGKILL')));
+});
+
+async function start(env: Record<string, string>): Promise<TestGateway> {
+  const gateway = await startGateway({ CHANNELS: channels, ...env });
+  started.push(gateway);
+  return gateway;
+}
+
+/** When each connection ended, in ms after it was asked for. */
+function endsOf(clients: readonly TestClient[]): number[] {
+  const fromMs = performance.now();
+  const ends: number[] = [];
+  for (const client of clients) client.ws.on('close', () => ends.push(performance.now() - fromMs));
+  return ends;
+}
+
+const hint = /^gateway is restarting; reconnect after \d+ ms$/;
+
+test('closes some hundred connections paced, v1 after a goodbye, plain with a hint, and ends with 0', async () => {
+  const gateway = await start({ DRAIN_SECONDS: '5' });
+  const connect = async (n: number) => (n % 2 ? TestClient.v1(`${gateway.url}/ws/user${n}`) : TestClient.open(`${gateway.url}/ws/user${n}`));
+  const clients = await Promise.all(Array.from({ length: 300 }, (_, n) => connect(n)));
+  const ends = endsOf(clients);
+  const exit = gateway.stop();
+  await until(() => ends.length > 0, { what: 'the first close' });
+  // While it drains it takes nobody in, and says so to load balancers.
+  const readiness = await fetch(`${gateway.adminUrl}/readyz`);
+  expect(readiness.status).toBe(503);
+  expect(await readiness.json()).toMatchObject({ ready: false, phase: 'draining', reason: 'the gateway is stopping' });
+  expect((await fetch(`${gateway.adminUrl}/livez`)).status).toBe(200);
+  await expect(TestClient.open(`${gateway.url}/ws`)).rejects.toMatchObject({ status: 503, headers: { 'retry-after': expect.any(String) } });
+  expect(await gateway.metric('tidegate_drain_remaining_connections')).toBeGreaterThan(0);
+  expect(await exit).toBe(0);
+  await until(() => ends.length === clients.length, { what: 'all to be closed' });
+  for (const [n, client] of clients.entries()) {
+    expect(client.ended?.code).toBe(1012);
+    expect(client.ended?.reason).toMatch(hint);
+    const goodbyes = client.inbox.map((text) => JSON.parse(text) as Json).filter((it) => it.type === 'goodbye');
+    if (n % 2 === 0) expect(goodbyes).toEqual([]);
+    else {
+      expect(goodbyes).toEqual([{ type: 'goodbye', code: 1012, reconnectAfterMs: expect.any(Number), closeAfterMs: 1000 }]);
+      expect(Number(goodbyes[0]?.reconnectAfterMs)).toBeLessThanOrEqual(1000);
+    }
+  }
+  // Spread over most of the time, and not in a few heaps: no tenth of it sees half of them go.
+  const span = Math.max(...ends) - Math.min(...ends);
+  expect(span).toBeGreaterThan(2000);
+  const tenths = Array.from({ length: 10 }, (_, at) => ends.filter((ms) => Math.floor(((ms - Math.min(...ends)) / span) * 9.99) === at).length);
+  expect(Math.max(...tenths)).toBeLessThan(clients.length / 2);
+  // The hints differ, so that those who are closed together do not come back together.
+  const hints = new Set(clients.map((client) => client.ended?.reason));
+  expect(hints.size).toBeGreaterThan(50);
+});
+
+test('goes on delivering between goodbye and close', async () => {
+  const redis = await startRedis();
+  const [leaving, staying] = await Promise.all([
+    start({ REDIS_URL: redis.url, DRAIN_SECONDS: '5' }),
+    start({ REDIS_URL: redis.url }),
+  ]);
+  const ann = await TestClient.v1(`${leaving.url}/ws/ann`);
+  const bob = await TestClient.v1(`${staying.url}/ws/bob`);
+  await ann.call({ type: 'subscribe', channel: 'room:1' });
+  const exit = leaving.stop();
+  const { closeAfterMs } = await ann.json((it) => it.type === 'goodbye');
+  expect(closeAfterMs).toBe(1000);
+  // The bus, and what it carries both ways, lives until the last connection is gone.
+  let published = 0;
+  while (ann.ended === undefined) {
+    if ((await bob.call({ type: 'publish', channel: 'room:1', data: published })).type === 'ok') published += 1;
+    if (published === 3) expect(await ann.call({ type: 'publish', channel: 'room:2', data: 1 })).toMatchObject({ type: 'ok' });
+  }
+  expect(ann.ended).toMatchObject({ code: 1012 });
+  const seen = ann.inbox.map((text) => JSON.parse(text) as Json).filter((it) => it.channel === 'room:1');
+  expect(seen.length).toBeGreaterThan(3);
+  expect(seen.map((it) => it.data)).toEqual(Array.from({ length: seen.length }, (_, n) => n));
+  expect(await exit).toBe(0);
+  await bob.leave();
+  await staying.stop();
+  await redis.stop();
+});
+
+test('flushes what waits for a connection before it closes it', async () => {
+  const gateway = await start({ DRAIN_SECONDS: '0' });
+  const clients = await Promise.all(Array.from({ length: 50 }, (_, n) => TestClient.v1(`${gateway.url}/ws/user${n}`)));
+  await Promise.all(clients.map((it) => it.call({ type: 'subscribe', channel: 'room:1' })));
+  const [publisher] = clients;
+  for (let n = 0; n < 100; n += 1) publisher?.send({ type: 'publish', channel: 'room:1', data: n, ref: n });
+  await publisher?.json((it) => it.ref === 99);
+  expect(await gateway.stop()).toBe(0);
+  for (const client of clients) {
+    expect(await client.close()).toMatchObject({ code: 1012 });
+    expect(client.inbox.filter((text) => text.includes('"message"'))).toHaveLength(100);
+  }
+});
+
+test('closes all at once where DRAIN_SECONDS is 0, with a hint all the same', async () => {
+  const gateway = await start({ DRAIN_SECONDS: '0' });
+  const clients = await Promise.all(
+    Array.from({ length: 200 }, (_, n) => (n % 2 ? TestClient.v1(`${gateway.url}/ws/user${n}`) : TestClient.open(`${gateway.url}/ws/user${n}`))),
+  );
+  expect(await gateway.stop()).toBe(0);
+  for (const client of clients) {
+    const { code, reason } = await client.close();
+    expect(code).toBe(1012);
+    expect(reason).toMatch(hint);
+  }
+});
+
+test('is not held up by clients that never answer the close, or never read', async () => {
+  for (const DRAIN_SECONDS of ['0', '1']) {
+    const gateway = await start({ DRAIN_SECONDS });
+    const peers = await Promise.all(
+      Array.from({ length: 20 }, (_, n) =>
+        RawPeer.upgrade(gateway.ports.ws, `/ws/user${n}`, n % 2 ? { 'Sec-WebSocket-Protocol': 'tidegate.v1' } : {}),
+      ),
+    );
+    for (const peer of peers.slice(0, 10)) peer.stopReading();
+    // And somebody who has not even finished the handshake.
+    const half = await RawPeer.connect(gateway.ports.ws);
+    half.socket.write('GET /ws HTTP/1.1\r\nHost: x\r\n');
+    const fromMs = performance.now();
+    expect(await gateway.stop()).toBe(0);
+    // A drain, a moment for what had to be cut, and some seconds for a busy machine; no closing time-out of 5 s each.
+    expect(performance.now() - fromMs).toBeLessThan(Number(DRAIN_SECONDS) * 1000 + 4000);
+    for (const peer of [...peers, half]) peer.socket.destroy();
+  }
+});
+
+test('ends with 0 at once where nobody is connected', async () => {
+  const gateway = await start({ DRAIN_SECONDS: '3600' });
+  expect(await gateway.stop()).toBe(0);
+});
+
+test('stops as soon as the last client has left, however long it may drain', async () => {
+  const gateway = await start({ DRAIN_SECONDS: '3600' });
+  const client = await TestClient.v1(`${gateway.url}/ws/ann`);
+  const exit = gateway.stop('SIGINT');
+  // The only one is told in the first moment, and has ten seconds.
+  expect(await client.json((it) => it.type === 'goodbye')).toMatchObject({ closeAfterMs: 10_000 });
+  await client.leave();
+  expect(await exit).toBe(0);
+});
+
+test('leaves at once on a second signal', async () => {
+  const gateway = await start({ DRAIN_SECONDS: '3600' });
+  const clients = await Promise.all(Array.from({ length: 20 }, (_, n) => TestClient.open(`${gateway.url}/ws/user${n}`)));
+  gateway.process.kill('SIGTERM');
+  await until(() => gateway.log.some((line) => line.msg === 'draining'), { what: 'the drain to begin' });
+  gateway.process.kill('SIGTERM');
+  await until(() => gateway.process.exitCode !== null, { what: 'it to end' });
+  expect(gateway.process.exitCode).toBe(1);
+  await Promise.all(clients.map((client) => client.close()));
+});
+
+test('closes or refuses, and never forgets, who is in the middle of an upgrade when the drain begins', async () => {
+  const gateway = await start({ DRAIN_SECONDS: '1' });
+  const results: Promise<string>[] = [];
+  const exit = gateway.stop();
+  // They keep coming until the port is closed.
+  for (let n = 0; !gateway.log.some((line) => line.msg === 'stopped') && gateway.process.exitCode === null; n += 1) {
+    results.push(
+      TestClient.open(`${gateway.url}/ws/user${n}`).then(
+        async (client) => `closed ${(await client.close()).code}`,
+        (error: Error) => error.message,
+      ),
+    );
+    await delay(0);
+  }
+  expect(await exit).toBe(0);
+  const outcomes = new Set(await Promise.all(results));
+  for (const outcome of outcomes) expect(outcome).toMatch(/^(closed 1012|status 503|.*ECONNREFUSED.*|.*ECONNRESET.*|socket hang up)$/);
+});

@@ -161,12 +161,24 @@ describe('a Redis Cluster', () => {
 
   test('hears its own topics after the last raw one was left, and raw ones after the last of its own', async () => {
     const pod = await startPod({ url: cluster.url, mode: 'cluster' });
-    await Promise.all(['ws_broadcast', ...spreadTopics].map((topic) => pod.bus.subscribe(topic)));
-    pod.bus.unsubscribe('ws_broadcast');
-    await deliversAgain('while the last raw topic is left', [pod], spreadTopics);
-    await pod.bus.subscribe('ws_broadcast');
-    for (const topic of spreadTopics) pod.bus.unsubscribe(topic);
-    await deliversAgain('while only a raw topic is left', [pod], ['ws_broadcast']);
+    const own = Array.from({ length: 12 }, (_, index) => channelTopic(`own:${index}`));
+    const isLeft = async (kind: 'NUMSUB' | 'SHARDNUMSUB', topic: string) => {
+      const counts = await Promise.all(admins.map((admin) => admin.call('PUBSUB', kind, topic)));
+      return counts.flat().every((count) => count === topic || count === 0);
+    };
+    await Promise.all(['own_raw', ...own].map((topic) => pod.bus.subscribe(topic)));
+    pod.bus.unsubscribe('own_raw');
+    await until(() => isLeft('NUMSUB', 'own_raw'), { what: 'the raw topic to be left' });
+    await deliversAgain('while the last raw topic is left', [pod], own);
+    await pod.bus.subscribe('own_raw');
+    for (const topic of own) pod.bus.unsubscribe(topic);
+    await until(
+      async () => (await Promise.all(own.map((topic) => isLeft('SHARDNUMSUB', topic)))).every(Boolean),
+      {
+        what: 'its own topics to be left',
+      },
+    );
+    await deliversAgain('while only a raw topic is left', [pod], ['own_raw']);
     expect(pod.heard.interruptions).toEqual([]);
   });
 

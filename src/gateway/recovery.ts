@@ -1,6 +1,7 @@
 // Recovery: how a connection comes into a durable channel. History first, page by page, then live, with nothing
 // missed or doubled at the seam.
 
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Metrics } from '../platform/metrics.ts';
 import { TidegateError } from '../protocol/errors.ts';
 import type { GapReason } from '../protocol/messages.ts';
@@ -20,6 +21,9 @@ export type Recovered =
 /** More than this is not brought up to date: such a client should load its state anew from the application. */
 const MAX_MESSAGES = 10_000;
 const MAX_BYTES = 16 * 1_048_576;
+
+/** How long to wait before a log that could not be read is read again. */
+const RETRY_MS = 250;
 
 /** How much history is handed out in one turn of the event loop, to all who come back together: live messages and
  * everybody else get their turn in between. */
@@ -120,8 +124,9 @@ export class Recovery {
           const { entries } = await this.#history.from(follower.channel, at.offset + 1, last);
           verdict = judge(placeOf(at), entries, last);
         } catch {
-          // The bus went away halfway. The client is told that it lacks something, and comes back for it.
-          return end('bus');
+          // The bus went away halfway. Nothing live can overtake while it is, so this can wait for it.
+          await sleep(RETRY_MS, undefined, { ref: false });
+          continue;
         }
         if (!group.arriving.has(connection)) return;
       }

@@ -11,10 +11,12 @@ RUN node scripts/bundle.ts
 
 # ── What is taken from Node's image, for the machine that runs it.
 FROM docker.io/library/node:26-trixie-slim AS node
+RUN apt-get update && apt-get install --yes --no-install-recommends binutils
+# Without symbols and debug information Node is a quarter smaller; stack traces of JavaScript need neither.
 # The library's folder is named after the machine; the runtime's loader looks into /usr/lib on each of them.
 RUN mkdir -p /out/usr/local/bin /out/usr/lib \
-  && cp /usr/local/bin/node /out/usr/local/bin/node \
-  && cp -L "$(find /usr/lib /lib -name libatomic.so.1 | head -n 1)" /out/usr/lib/libatomic.so.1
+  && strip --strip-all -o /out/usr/local/bin/node /usr/local/bin/node \
+  && cp --dereference "$(find /usr/lib /lib -name libatomic.so.1 | head -n 1)" /out/usr/lib/libatomic.so.1
 
 FROM gcr.io/distroless/cc-debian13:nonroot
 ARG VERSION=0.0.0
@@ -28,11 +30,10 @@ LABEL org.opencontainers.image.title="tidegate" \
   org.opencontainers.image.created="$CREATED" \
   org.opencontainers.image.base.name="gcr.io/distroless/cc-debian13:nonroot"
 COPY --from=node /out/ /
-WORKDIR /app
-COPY --from=bundle /build/LICENSE ./
-COPY --from=bundle /build/demo ./demo
-COPY --from=bundle /build/dist ./dist
-# By number, so that `runAsNonRoot` can be checked. No file of the image belongs to it.
+COPY --from=bundle /build/LICENSE /app/LICENSE
+COPY --from=bundle /build/demo /app/demo
+COPY --from=bundle /build/dist /app/dist
+# By number, so that Kubernetes can check `runAsNonRoot`. Nothing in /app belongs to it, and nothing is written.
 USER 65532:65532
 EXPOSE 8080 8081 9090
 ENTRYPOINT ["/usr/local/bin/node", "/app/dist/gateway.js"]

@@ -47,12 +47,16 @@ export function startBoard(client) {
     for (const pointer of pointers.values()) place(pointer);
   }
 
-  function extend(id, colour, points) {
+  /** Points of a stroke from its `from`th on. Those that are there already, as when this tab comes back and is told its
+   * own strokes again, change nothing. */
+  function extend(id, colour, from, points) {
     const stroke = strokes.get(id) ?? { colour, points: [] };
+    const known = stroke.points.length;
+    const fresh = points.slice(Math.max(0, known - from));
+    if (fresh.length === 0) return;
     strokes.set(id, stroke);
-    const from = Math.max(0, stroke.points.length - 1);
-    stroke.points.push(...points);
-    draw(stroke, from);
+    stroke.points.push(...fresh);
+    draw(stroke, Math.max(0, known - 1));
     if (strokes.size > MAX_STROKES) strokes.delete(strokes.keys().next().value);
   }
 
@@ -65,7 +69,7 @@ export function startBoard(client) {
     ({ data }) => {
       if (data?.clear === true) clear();
       else if (typeof data?.stroke === 'string' && isPoints(data.points)) {
-        extend(data.stroke, Math.abs(Number(data.colour)) % 8 || 0, data.points);
+        extend(data.stroke, Math.abs(Number(data.colour)) % 8 || 0, Number(data.from) || 0, data.points);
       }
     },
     { after: BEGINNING },
@@ -81,16 +85,17 @@ export function startBoard(client) {
 
   // ── My pen ────────────────────────────────────────────────────────────────────────────────
 
-  const pen = { stroke: undefined, unsent: [], place: [0.5, 0.5], moved: false };
+  const pen = { stroke: undefined, sent: 0, unsent: [], place: [0.5, 0.5], moved: false };
 
   /** The pen is drawn with at once; the others get the points together. */
   function trace(point) {
-    extend(pen.stroke, colourOf(client.user ?? ''), [point]);
+    extend(pen.stroke, colourOf(client.user ?? ''), pen.sent + pen.unsent.length, [point]);
     pen.unsent.push(point);
   }
 
   function down(point) {
     pen.stroke = `${client.user}/${Date.now().toString(36)}${Math.random().toString(36).slice(2, 6)}`;
+    pen.sent = 0;
     trace(point);
   }
 
@@ -103,7 +108,8 @@ export function startBoard(client) {
     if (pen.unsent.length > 0) {
       const points = pen.unsent.map(([x, y]) => [round(x), round(y)]);
       pen.unsent = [];
-      const stroke = { stroke: pen.stroke, colour: colourOf(client.user ?? ''), points };
+      const stroke = { stroke: pen.stroke, colour: colourOf(client.user ?? ''), from: pen.sent, points };
+      pen.sent += points.length;
       board.publish(stroke, { echo: false }).catch(() => {});
     }
     if (pen.moved && client.state === 'open') {

@@ -83,10 +83,11 @@ async function run({ names, trials, seed, parallel, write, shownFindings }: Opti
     }
   };
   await Promise.all(Array.from({ length: parallel }, work));
+  const given = process.argv.slice(2);
   const order = (result: TrialResult) => names.indexOf(result.kind);
   results.sort((a, b) => order(a) - order(b) || a.seed - b.seed);
   process.stdout.write(`\n${table(results)}`);
-  if (write) writePage(results, ['npm run drill', ...process.argv.slice(2)].join(' '));
+  if (write) writePage(results, ['npm run drill', ...(given.length > 0 ? ['--', ...given] : [])].join(' '));
   return results.every(isClean);
 }
 

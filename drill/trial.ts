@@ -29,8 +29,8 @@ const REPAIR_WITHIN_MS = 10_000;
 /** How often messages are so long that a gateway remembers only a few dozen of them. */
 const LONG = 0.25;
 
-/** So many messages after the fault. */
-const AFTER = 40;
+/** So many messages after the fault, from and to. */
+const AFTER = [20, 120] as const;
 
 type Conclusion = Omit<TrialResult, 'kind' | 'seed' | 'form'>;
 
@@ -68,9 +68,10 @@ export async function runTrial(name: KindName, seed: number): Promise<TrialResul
       everyMs: random.integer(12, 30),
       padding: kind.padding + (random.chance(LONG) ? random.integer(1000, 4000) : random.integer(0, 300)),
     });
+    const after = random.integer(...AFTER);
     await load.start();
     struck = await strike.strike(load);
-    await load.goOn(AFTER);
+    await load.goOn(after);
     await load.rest();
   } catch (error) {
     failures.push(textOf(error));

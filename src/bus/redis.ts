@@ -405,6 +405,6 @@ function keyOf(command: string, args: Arguments): string {
 }
 
 function reasonOfLane({ node, probe, subscriber }: Lane): string {
-  const why = probe.state === 'deaf' && subscriber.failure !== undefined ? `: ${subscriber.failure}` : '';
+  const why = probe.state !== 'down' && subscriber.failure !== undefined ? `: ${subscriber.failure}` : '';
   return `${probe.reason}${why}${node && ` (${node})`}`;
 }

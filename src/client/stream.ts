@@ -18,7 +18,7 @@ export interface Subscribed {
 }
 
 /** How many messages of its own a stream keeps in mind. */
-const MAX_OWN = 100;
+const MAX_OWN = 1000;
 
 /** What arrives on a link: a message or a gap. */
 export type Item = (Message & { type: 'message' }) | (Gap & { type: 'gap' });

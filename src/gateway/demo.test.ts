@@ -59,9 +59,9 @@ describe('the demo page', () => {
   });
 
   it('loads nothing from elsewhere and runs nothing inline', () => {
-    const { headers, body } = new DemoPage().page('/') ?? { headers: {}, body: '' };
-    expect(headers['content-security-policy']).toMatch(/default-src 'none'; script-src 'self';/);
-    expect(String(body)).not.toMatch(/<script>|<style|\sstyle=|\son\w+=|src="http|href="http/);
+    const page = new DemoPage().page('/');
+    expect(page?.headers['content-security-policy']).toMatch(/default-src 'none'; script-src 'self';/);
+    expect(String(page?.body)).not.toMatch(/<script>|<style|\sstyle=|\son\w+=|src="http|href="http/);
   });
 });
 
@@ -166,9 +166,7 @@ describe.skipIf(whyNoBrowser !== '')(`in a browser${whyNoBrowser}`, () => {
     await until(async () => /Back, with all that was missed: .*chat:lobby/.test(await events(ann.page)), {
       what: 'the recovery to be told',
     });
-    expect(await events(ann.page)).toMatch(
-      /Messages may be missing \(reconnect\): .*dash:lobby|Messages may be missing \(reconnect\): .*dash:load/,
-    );
+    expect(await events(ann.page)).toMatch(/Messages may be missing \(reconnect\): .*dash:load/);
     expect(await texts(ann.page, '#messages .failed, #messages .pending')).toEqual([]);
     expect([...ann.faults, ...bob.faults]).toEqual([]);
   }, 90_000);

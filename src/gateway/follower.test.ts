@@ -137,6 +137,27 @@ describe('a follower', () => {
     expect(ids(heard)).toEqual(['id1', 'trimmed', 'id5', 'id6']);
   });
 
+  test('says what is missing inside the log, and goes on after it', async () => {
+    const { log, heard, follower } = setUp();
+    await follower.start();
+    for (let at = 0; at < 5; at += 1) log.append();
+    log.entries.splice(2, 1);
+    await follower.check(log.head);
+    expect(heard[2]).toEqual({ kind: 'gap', reason: 'trimmed', position: { offset: 3, id: 'id3' } });
+    expect(ids(heard)).toEqual(['id1', 'id2', 'trimmed', 'id4', 'id5']);
+  });
+
+  test('reads once more where it is asked to while it reads', async () => {
+    const { log, heard, follower } = setUp();
+    await follower.start();
+    const repaired = follower.repair();
+    log.append();
+    void follower.repair();
+    await repaired;
+    await follower.settled();
+    expect(ids(heard)).toEqual(['id1']);
+  });
+
   test('does not ask again for a message that is in no log', async () => {
     const { log, heard, follower } = setUp();
     await follower.start();

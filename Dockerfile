@@ -31,7 +31,10 @@ LABEL org.opencontainers.image.title="tidegate" \
   org.opencontainers.image.base.name="gcr.io/distroless/cc-debian13:nonroot"
 COPY --from=node /out/ /
 COPY --from=bundle /build/LICENSE /app/LICENSE
+# The demo page (DEMO=true) is served from these.
 COPY --from=bundle /build/demo /app/demo
+COPY --from=bundle /build/src/client /app/src/client
+COPY --from=bundle /build/src/protocol /app/src/protocol
 COPY --from=bundle /build/dist /app/dist
 # By number, so that Kubernetes can check `runAsNonRoot`. Nothing in /app belongs to it, and nothing is written.
 USER 65532:65532

@@ -32,6 +32,7 @@ export interface Client {
 }
 
 const OVERTIME_SECONDS = 60;
+const RETURN_SECONDS = 30;
 
 export function startWsload(
   program: string,
@@ -85,6 +86,33 @@ export function startRoomsClient(
     ...(dialect.header === undefined ? [] : ['--header', dialect.header]),
   ];
   return startClient('rooms-client', process.execPath, args, core, load.seconds + load.warmSeconds);
+}
+
+/** Starts durable-client.ts on one channel. */
+export function startDurableClient(
+  core: number | undefined,
+  server: Running,
+  load: { channel: string; seconds: number; warmSeconds: number },
+): Client {
+  const args = [
+    join(root, 'bench/durable-client.ts'),
+    ...['--port', String(server.port), '--channel', load.channel],
+    ...['--seconds', String(load.seconds), '--warm', String(load.warmSeconds)],
+  ];
+  return startClient('durable-client', process.execPath, args, core, load.seconds + load.warmSeconds);
+}
+
+/** Starts return-client.ts. */
+export function startReturnClient(
+  core: number | undefined,
+  server: Running,
+  load: { clients: number; missed: number },
+): Client {
+  const args = [
+    join(root, 'bench/return-client.ts'),
+    ...['--port', String(server.port), '--clients', String(load.clients), '--missed', String(load.missed)],
+  ];
+  return startClient('return-client', process.execPath, args, core, RETURN_SECONDS);
 }
 
 function startClient(

@@ -24,7 +24,17 @@ export type FigureId =
   | 'roomsLoss'
   | 'roomsCpu'
   | 'publishersRate'
-  | 'publishersP99';
+  | 'publishersP99'
+  | 'ephemeralPublishes'
+  | 'ephemeralDeliveries'
+  | 'durablePublishes'
+  | 'durableDeliveries'
+  | 'durableP99'
+  | 'returnMs'
+  | 'returnPeakMib'
+  | 'returnCalmP99'
+  | 'returnStormP99'
+  | 'returnLost';
 
 export interface Figure {
   readonly title: string;
@@ -61,6 +71,16 @@ export function figuresFor(idle: { few: number; many: number }): ReadonlyMap<Fig
     ['roomsCpu', amount('100 rooms of 10, 10k publishes/s: CPU, cores', 2)],
     ['publishersRate', rate('200 publishers, 64 outstanding: deliveries/s')],
     ['publishersP99', amount('200 publishers, 64 outstanding: p99, ms', 1)],
+    ['ephemeralPublishes', rate('ephemeral channel, 64 unanswered: publishes/s')],
+    ['ephemeralDeliveries', rate('ephemeral channel, 10 subscribers: deliveries/s')],
+    ['durablePublishes', rate('durable channel, 64 unanswered: publishes/s')],
+    ['durableDeliveries', rate('durable channel, 10 subscribers: deliveries/s')],
+    ['durableP99', amount('durable channel: p99 of an answer, ms', 1)],
+    ['returnMs', amount('10,000 return with 100 missed each: all live after, ms', 0)],
+    ['returnPeakMib', amount('10,000 return: peak memory above before, MiB', 0)],
+    ['returnCalmP99', amount('10,000 return: p99 of those who stayed, before, ms', 1)],
+    ['returnStormP99', amount('10,000 return: p99 of those who stayed, meanwhile, ms', 1)],
+    ['returnLost', loss('10,000 return: who did not get everything')],
   ]);
 }
 

@@ -1,6 +1,14 @@
 // Measurements: one function each; every one starts the server anew, so that none inherits another's heap or sockets.
 
-import { type Client, type Load, type Report, startRoomsClient, startWsload } from './client.ts';
+import {
+  type Client,
+  type Load,
+  type Report,
+  startDurableClient,
+  startReturnClient,
+  startRoomsClient,
+  startWsload,
+} from './client.ts';
 import type { FigureId } from './figures.ts';
 import { cpuSeconds, end, rssKib } from './process.ts';
 import type { Running, Server } from './servers.ts';
@@ -40,6 +48,7 @@ export interface Measurement {
 const CONNECTIONS = 1000;
 const SETTLE_SECONDS = 1;
 const CPU_MARGIN_MS = 200;
+const PEAK_EVERY_MS = 20;
 // At 10,000 publishes a second compilers, which share the server's core, are at work for two seconds; in that time
 // a message waits for 100 ms and more, and the row is not about that.
 const ROOMS_WARM_SECONDS = 3;
@@ -58,6 +67,8 @@ export const measurements: readonly Measurement[] = [
   startUp(),
   rooms(),
   manyPublishers(),
+  durable(),
+  returning(),
 ];
 
 function outstanding(messages: number, figure: FigureId): Measurement {
@@ -232,6 +243,63 @@ function rooms(): Measurement {
         ]);
       });
     },
+  };
+}
+
+/** What keeping messages costs: the same load on an ephemeral and on a durable channel, one after the other. */
+function durable(): Measurement {
+  return {
+    id: 'durable',
+    needsLoadClient: false,
+    isFor: ({ keeps }) => keeps,
+    nominalSeconds: ({ windowSeconds }) => 2 * (3.5 + windowSeconds),
+    run: (server, settings) =>
+      withServer(server, async (running) => {
+        const load = { seconds: settings.windowSeconds, warmSeconds: 2 };
+        const ephemeral = await startDurableClient(settings.core, running, { channel: 'room:1', ...load })
+          .report;
+        const kept = await startDurableClient(settings.core, running, { channel: 'doc:1', ...load }).report;
+        return outcome(kept, [
+          ['ephemeralPublishes', read(ephemeral, 'publishes_per_s')],
+          ['ephemeralDeliveries', read(ephemeral, 'deliveries_per_s')],
+          ['durablePublishes', read(kept, 'publishes_per_s')],
+          ['durableDeliveries', read(kept, 'deliveries_per_s')],
+          ['durableP99', readLatency(kept, 'p99_ms')],
+        ]);
+      }),
+  };
+}
+
+/** Many who return at once, as after a gateway was lost. */
+function returning(): Measurement {
+  return {
+    id: 'return',
+    needsLoadClient: false,
+    isFor: ({ keeps }) => keeps,
+    nominalSeconds: () => 12,
+    run: (server, settings) =>
+      withServer(server, async (running) => {
+        const clients = Math.min(10_000, settings.idle.many);
+        const client = startReturnClient(settings.core, running, { clients, missed: 100 });
+        await client.reported('measuring');
+        const before = rssKib(running.pid);
+        let peak = before;
+        const watch = setInterval(() => {
+          peak = Math.max(peak, rssKib(running.pid));
+        }, PEAK_EVERY_MS);
+        try {
+          const report = await client.report;
+          return outcome(report, [
+            ['returnMs', read(report, 'live_ms')],
+            ['returnPeakMib', (peak - before) / 1024],
+            ['returnCalmP99', readLatency(report, 'calm_p99_ms')],
+            ['returnStormP99', readLatency(report, 'storm_p99_ms')],
+            ['returnLost', clients - read(report, 'returned')],
+          ]);
+        } finally {
+          clearInterval(watch);
+        }
+      }),
   };
 }
 

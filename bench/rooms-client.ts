@@ -1,9 +1,9 @@
 // The client for rooms: R rooms of N connections, every connection publishes to its own room in turn. It stamps and
 // counts as wsload does (see wsload.c), which has no modulo for room numbers, and reports in the same words.
-// Sockets are read raw, not through a WebSocket library: the client must cost less than the server it measures.
 
-import { connect, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { parseArgs } from 'node:util';
+import { clientFrame, openSocket } from './sockets.ts';
 
 const { values } = parseArgs({
   options: {
@@ -51,8 +51,6 @@ let dropped = 0;
 let measuredFromUs = Number.POSITIVE_INFINITY;
 const latenciesMs = new Float64Array(4_000_000);
 let latencies = 0;
-// One buffer for all sockets: libuv fills it and calls back before it reads the next socket.
-const readBuffer = Buffer.alloc(65_536);
 const nothing = Buffer.alloc(0);
 
 /** Microseconds on a clock that only this process needs to agree on. */
@@ -88,61 +86,27 @@ function count(member: Member, chunk: Buffer): void {
   member.rest = at < data.length ? Buffer.from(data.subarray(at)) : nothing;
 }
 
-/** Opens one connection. The first bytes are the answer to the upgrade and hold no stamp. */
-function open(room: number): Promise<Member> {
-  return new Promise((resolve, reject) => {
-    let upgraded = false;
-    const socket = connect({
-      port: Number(values.port),
-      host: '127.0.0.1',
-      noDelay: true,
-      onread: {
-        buffer: readBuffer,
-        callback: (size, buffer) => {
-          const chunk = (buffer as Buffer).subarray(0, size);
-          if (upgraded) {
-            count(member, chunk);
-            return true;
-          }
-          upgraded = true;
-          const answer = chunk.toString('latin1', 0, 60).split('\r\n')[0] ?? '';
-          if (answer.startsWith('HTTP/1.1 101')) resolve(member);
-          else reject(new Error(`handshake: ${answer}`));
-          return true;
-        },
-      },
-    });
-    const member: Member = { socket, room, rest: nothing };
-    socket.on('error', reject);
-    socket.on('end', () => {
-      dropped += 1;
-      reject(new Error('the server closed a connection in its handshake'));
-    });
-    socket.write(
-      [
-        `GET ${inRoom(values.path, room)} HTTP/1.1`,
-        `Host: 127.0.0.1:${values.port}`,
-        'Upgrade: websocket',
-        'Connection: Upgrade',
-        'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==',
-        'Sec-WebSocket-Version: 13',
-        ...(values.header === undefined ? [] : [values.header]),
-        '\r\n',
-      ].join('\r\n'),
-    );
+/** Opens one connection to a room. */
+async function open(room: number): Promise<Member> {
+  const upgrade = {
+    port: Number(values.port),
+    path: inRoom(values.path, room),
+    headers: values.header === undefined ? [] : [values.header],
+  };
+  let member: Member | undefined;
+  const onChunk = (chunk: Buffer) => {
+    if (member !== undefined) count(member, chunk);
+  };
+  const socket = await openSocket(upgrade, onChunk, () => {
+    dropped += 1;
   });
-}
-
-/** A text frame as a client must send it, with the mask 0 that leaves the text as it is. */
-function frame(text: string): Buffer {
-  const size = Buffer.byteLength(text);
-  const head = size < 126 ? [0x81, 0x80 | size] : [0x81, 0x80 | 126, size >> 8, size & 255];
-  return Buffer.concat([Buffer.from([...head, 0, 0, 0, 0]), Buffer.from(text)]);
+  member = { socket, room, rest: nothing };
+  return member;
 }
 
 function template(room: number): Template {
   const stamped = `@@${'0'.repeat(16)}@@${'x'.repeat(Number(values.pad))}`;
-  const made = frame(inRoom(values.publish, room).replace('%STAMP%', stamped));
+  const made = clientFrame(inRoom(values.publish, room).replace('%STAMP%', stamped));
   return { frame: made, stampAt: made.indexOf('@@0000') + 2 };
 }
 
@@ -183,7 +147,7 @@ console.log(`open=${everyone.length} failed=0 connect_per_s=${(everyone.length /
 
 // Socket.IO closes who speaks before it has answered the first message, hence the steps.
 for (const text of values.subscribe?.split('|') ?? []) {
-  for (const { socket, room } of everyone) socket.write(frame(inRoom(text, room)));
+  for (const { socket, room } of everyone) socket.write(clientFrame(inRoom(text, room)));
   await sleep(STEP_MS);
 }
 await sleep(Number(values.settle) * 1000);

@@ -33,6 +33,8 @@ export interface Server {
   readonly rooms?: RoomsDialect;
   /** Whether a first load may be thrown away. wslimit needs none, and dies of SIGPIPE when clients leave it. */
   readonly canWarm: boolean;
+  /** Whether it has durable channels. */
+  readonly keeps: boolean;
   start(): Promise<Running>;
   /** Starts the same server from one bundled file, with V8's compile cache. */
   startBundled?: () => Promise<Running>;
@@ -61,7 +63,10 @@ const verbatim: Dialect = { path: '/ws/u%d', message: '%STAMP%', pad: 180 };
 const engineIo = '/socket.io/?EIO=4&transport=websocket';
 
 const limits = { MESSAGE_RATE: '0', BYTE_RATE: '0', UPGRADE_RATE: '0', MAX_CONNECTIONS_PER_USER: '0' };
-const namespaces = JSON.stringify({ namespaces: { room: { subscribe: 'anyone', publish: 'anyone' } } });
+const open = { subscribe: 'anyone', publish: 'anyone' };
+const namespaces = JSON.stringify({
+  namespaces: { room: open, doc: { ...open, durable: { messages: 10_000, ageSeconds: 3600 } } },
+});
 
 /** Every server that can be started with what there is. */
 export function availableServers(surroundings: Surroundings): Server[] {
@@ -88,6 +93,7 @@ function limitServer(id: ServerId, title: string, mode: string[], program: strin
     title,
     dialect: verbatim,
     canWarm: false,
+    keeps: false,
     start: () =>
       startReady(at, (port) => ({ name: title, command: program, args: [String(port), ...mode] }), accepts),
   };
@@ -125,6 +131,7 @@ function tidegate(id: ServerId, title: string, gateway: string, at: Surroundings
     title,
     dialect: broadcast,
     canWarm: true,
+    keeps: true,
     rooms: {
       path: '/ws/u%room%',
       header: 'Sec-WebSocket-Protocol: tidegate.v1',
@@ -145,6 +152,7 @@ function plainWs(redisUrl: string, at: Surroundings): Server {
     title: 'plain ws + Redis',
     dialect: broadcast,
     canWarm: true,
+    keeps: false,
     rooms: { path: '/room/%room%', message: '%STAMP%', pad: 155 },
     start: () => startPeer('plain-ws', redisUrl, at),
   };
@@ -156,6 +164,7 @@ function socketIo(redisUrl: string, at: Surroundings): Server {
     title: 'Socket.IO + Redis',
     dialect: { path: engineIo, subscribe: '40', message: '42["m","%STAMP%"]', pad: 170 },
     canWarm: true,
+    keeps: false,
     rooms: {
       path: engineIo,
       subscribe: '40|42["join","%room%"]',

@@ -48,6 +48,7 @@ export function showConnection(client) {
   const words = document.getElementById('state');
   const events = document.getElementById('events');
   let downSinceMs = performance.now();
+  let wasLost = false;
 
   const note = (kind, sign, text) => {
     const mark = element('span', 'sign', sign);
@@ -66,7 +67,10 @@ export function showConnection(client) {
         `Connected as ${client.user}, after ${Math.round(performance.now() - downSinceMs)} ms.`,
       );
     } else if (state === 'reconnecting') {
-      if (status.dataset.was === 'open') downSinceMs = performance.now();
+      if (status.dataset.was === 'open') {
+        downSinceMs = performance.now();
+        wasLost = true;
+      }
       words.textContent = 'Reconnecting…';
       const when = retryInMs === undefined ? '' : ` Trying again in ${(retryInMs / 1000).toFixed(1)} s.`;
       note('bad', '✕', `Not connected: ${why}.${when}`);
@@ -95,7 +99,10 @@ export function showConnection(client) {
     together.set(text, line);
     line.channels.push(channel);
   };
-  client.on('recovery', ({ channel }) => gather('Back, with all that was missed', 'good', '✓', channel));
+  client.on('recovery', ({ channel }) => {
+    // A new tab gets what is kept in the same way, but has missed nothing.
+    if (wasLost) gather('Back, with all that was missed', 'good', '✓', channel);
+  });
   client.on('gap', ({ channel = 'one to one', reason }) => {
     gather(`Messages may be missing (${reason})`, 'warn', '△', channel);
   });

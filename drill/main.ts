@@ -20,6 +20,9 @@ const TRIALS = 100;
 const PARALLEL = 3;
 const SHOWN_FINDINGS = 5;
 
+/** Somebody does not want to wait for the rest. */
+let cutShort = false;
+
 interface Options {
   readonly names: readonly KindName[];
   readonly trials: number;
@@ -76,7 +79,7 @@ async function run({ names, trials, seed, parallel, write, shownFindings }: Opti
   const results: TrialResult[] = [];
   const count = due.length;
   const work = async () => {
-    for (let next = due.shift(); next !== undefined; next = due.shift()) {
+    for (let next = due.shift(); next !== undefined && !cutShort; next = due.shift()) {
       const result = await runTrial(next.name, next.seed);
       results.push(result);
       tell(result, `${results.length}/${count}`, shownFindings);
@@ -117,6 +120,13 @@ async function main(args: readonly string[]): Promise<number> {
   return (await run(options)) ? 0 : 1;
 }
 
-// Gateways and Redis servers end with this process, however it ends.
-for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1));
+// The first signal ends the run after the trials that are under way. Gateways and Redis servers end with this process,
+// however it ends.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.on(signal, () => {
+    if (cutShort) process.exit(1);
+    cutShort = true;
+    process.stderr.write('Ending after the trials that are under way…\n');
+  });
+}
 process.exit(await main(process.argv.slice(2)));

@@ -34,6 +34,7 @@ const commands = {
   start: (node, args) => run(node, ['src/gateway.ts', ...args], startDefaults()),
   test: async (node, args) => {
     await ensureRedis();
+    await tryForChromium();
     return run(node, ['node_modules/vitest/vitest.mjs', 'run', ...args]);
   },
   check,
@@ -44,6 +45,8 @@ const commands = {
   },
   docs: (node, args) => run(node, ['scripts/docs.ts', ...args]),
   'build:client': (node, args) => run(node, ['scripts/client.ts', ...args]),
+  bundle: (node, args) => run(node, ['scripts/bundle.ts', ...args]),
+  image: (node, args) => run(node, ['scripts/image.ts', ...args]),
   format: (node, args) => run(node, [biome, 'check', '--write', '.', ...args]),
 };
 const biome = 'node_modules/@biomejs/biome/bin/biome';
@@ -343,13 +346,15 @@ function isAtLeast(version, minimum) {
   return major > minimumMajor || (major === minimumMajor && minor >= minimumMinor);
 }
 
-// ── Redis, for the tests ────────────────────────────────────────────────────────────────────────
+// ── Redis and Chromium, for the tests ───────────────────────────────────────────────────────────────
 
 /** The tests start real Redis servers: brings one where that is safe, else says the command that does. */
 async function ensureRedis() {
-  if (redisVersion() === undefined && process.getuid?.() === 0 && isOnPath('apt-get')) {
+  if (redisVersion() === undefined && mayInstall()) {
     await withLock(() => {
-      if (redisVersion() === undefined) aptInstallRedis();
+      if (redisVersion() !== undefined) return;
+      const fault = aptInstall('redis-server', '~20 s');
+      if (fault !== undefined) throw new Fault(`${fault}\nThe tests need it.`);
     });
   }
   const version = redisVersion();
@@ -372,18 +377,32 @@ function redisVersion() {
   return /v=(\d+\.\d+\.\d+)/.exec(stdout ?? '')?.[1];
 }
 
-function aptInstallRedis() {
-  console.error('Installing redis-server with apt-get (once, ~20 s)…');
-  // RUNLEVEL=1 keeps the package from starting a Redis of its own on this machine.
+/** A few tests look at the demo page in a browser. Without one they say so and are skipped. */
+async function tryForChromium() {
+  const missing = () => !['chromium', 'chromium-browser', 'google-chrome'].some(isOnPath);
+  if (!missing() || !mayInstall()) return;
+  await withLock(() => {
+    const fault = missing() ? aptInstall('chromium', '~1 min') : undefined;
+    if (fault !== undefined) console.error(`${fault}\nThe tests that need it are skipped.`);
+  });
+}
+
+function mayInstall() {
+  return process.getuid?.() === 0 && isOnPath('apt-get');
+}
+
+/** Installs a Debian package, and returns what went wrong, if anything did. */
+function aptInstall(name, time) {
+  console.error(`Installing ${name} with apt-get (once, ${time})…`);
+  // RUNLEVEL=1 keeps Redis from starting one of its own on this machine.
   const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive', RUNLEVEL: '1' };
   const apt = (...args) =>
     spawnSync('apt-get', ['-qq', '-o', 'DPkg::Lock::Timeout=120', ...args], { encoding: 'utf8', env });
   const update = apt('update'); // one unreachable source fails it, and the install may still work
-  const installed = apt('install', '-y', '--no-install-recommends', 'redis-server');
-  if (installed.status !== 0) {
-    const said = [update.stderr, installed.stdout, installed.stderr].filter(Boolean).join('');
-    throw new Fault(`apt-get could not install redis-server, which the tests need:\n${said}`);
-  }
+  const installed = apt('install', '-y', '--no-install-recommends', name);
+  if (installed.status === 0) return undefined;
+  const said = [update.stderr, installed.stdout, installed.stderr].filter(Boolean).join('');
+  return `apt-get could not install ${name}:\n${said}`;
 }
 
 function redisInstallCommand() {

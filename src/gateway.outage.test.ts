@@ -23,12 +23,18 @@ async function readiness(adminUrl: string): Promise<Json & { status: number }> {
 }
 
 async function busToBe(state: string, adminUrl: string): Promise<void> {
-  await until(async () => (await readiness(adminUrl)).bus === state, { what: `the bus to be ${state}`, timeoutMs: 30_000 });
+  await until(async () => (await readiness(adminUrl)).bus === state, {
+    what: `the bus to be ${state}`,
+    timeoutMs: 30_000,
+  });
 }
 
 /** Publishes until it is taken: a bus that has just come back may not have all of its connections yet. */
 async function publishUntilTaken(client: TestClient, command: Json): Promise<void> {
-  await until(async () => (await client.call(command)).type === 'ok', { what: 'a publish to be taken', timeoutMs: 20_000 });
+  await until(async () => (await client.call(command)).type === 'ok', {
+    what: 'a publish to be taken',
+    timeoutMs: 20_000,
+  });
 }
 
 test('keeps its connections and tells the truth through an outage, and delivers again after it', async () => {
@@ -52,27 +58,52 @@ test('keeps its connections and tells the truth through an outage, and delivers 
   expect(refused.retryAfterMs).toBeGreaterThan(0);
   expect(await ann.call({ type: 'send', user: 'bob', data: 1 })).toMatchObject({ code: 'bus_unavailable' });
   plain.send('lost');
-  expect(JSON.parse(await plain.text())).toMatchObject({ type: 'error', code: 'bus_unavailable', retryable: true });
+  expect(JSON.parse(await plain.text())).toMatchObject({
+    type: 'error',
+    code: 'bus_unavailable',
+    retryable: true,
+  });
   expect(await ann.call({ type: 'ping' })).toMatchObject({ type: 'ok' });
   // What needs nothing new of the bus works on, and what does is refused in bounded time.
   expect(await ann.call({ type: 'subscribe', channel: 'room:1' })).toMatchObject({ type: 'ok' });
-  expect(await ann.call({ type: 'subscribe', channel: 'room:new' })).toMatchObject({ code: 'bus_unavailable', retryable: true });
+  expect(await ann.call({ type: 'subscribe', channel: 'room:new' })).toMatchObject({
+    code: 'bus_unavailable',
+    retryable: true,
+  });
 
   await redis.restart();
   for (const client of [ann, bob]) {
-    expect(await client.json((it) => it.type === 'gap' && it.channel === 'room:1')).toMatchObject({ reason: 'bus' });
-    expect(await client.json((it) => it.type === 'gap' && it.direct === true)).toMatchObject({ reason: 'bus' });
+    expect(await client.json((it) => it.type === 'gap' && it.channel === 'room:1')).toMatchObject({
+      reason: 'bus',
+    });
+    expect(await client.json((it) => it.type === 'gap' && it.direct === true)).toMatchObject({
+      reason: 'bus',
+    });
   }
-  expect(await beating.json((it) => it.channel === 'ws_broadcast')).toMatchObject({ type: 'gap', reason: 'bus' });
+  expect(await beating.json((it) => it.channel === 'ws_broadcast')).toMatchObject({
+    type: 'gap',
+    reason: 'bus',
+  });
   await publishUntilTaken(ann, { type: 'publish', channel: 'room:1', data: 'back' });
-  expect(await bob.json((it) => it.type === 'message')).toMatchObject({ channel: 'room:1', from: 'ann', data: 'back' });
+  expect(await bob.json((it) => it.type === 'message')).toMatchObject({
+    channel: 'room:1',
+    from: 'ann',
+    data: 'back',
+  });
   await publishUntilTaken(bob, { type: 'send', user: 'ann', data: 'direct' });
-  expect(await ann.json((it) => it.direct === true && it.type === 'message')).toMatchObject({ data: 'direct' });
+  expect(await ann.json((it) => it.direct === true && it.type === 'message')).toMatchObject({
+    data: 'direct',
+  });
   await busToBe('up', one.adminUrl);
   expect(await readiness(one.adminUrl)).toEqual({ status: 200, ready: true, phase: 'serving', bus: 'up' });
   plain.send('hello');
   expect(await plain.text()).toBe('{"sender":"plain","text":"hello"}');
-  expect([ann, bob, plain, beating].map((client) => client.ended)).toEqual([undefined, undefined, undefined, undefined]);
+  expect([ann, bob, plain, beating].map((client) => client.ended)).toEqual([
+    undefined,
+    undefined,
+    undefined,
+    undefined,
+  ]);
   await Promise.all([ann, bob, plain, beating].map((client) => client.leave()));
 });
 
@@ -125,7 +156,10 @@ test.concurrent('is alive and not ready until Redis has been there once, and sta
     ADMIN_PORT: String(adminPort),
     REDIS_URL: `redis://127.0.0.1:${port}`,
   });
-  await until(async () => (await fetch(`${adminUrl}/livez`)).status === 200, { what: 'the admin listener', timeoutMs: 20_000 });
+  await until(async () => (await fetch(`${adminUrl}/livez`)).status === 200, {
+    what: 'the admin listener',
+    timeoutMs: 20_000,
+  });
   const before = await readiness(adminUrl);
   expect(before).toMatchObject({ status: 503, ready: false, phase: 'starting', bus: 'starting' });
   expect(before.reason).toEqual(expect.any(String));
@@ -134,7 +168,10 @@ test.concurrent('is alive and not ready until Redis has been there once, and sta
   await until(() => starting.log.some((line) => line.msg === 'waiting for the bus'), { what: 'a warning' });
   expect(starting.log.some((line) => line.msg === 'ready')).toBe(false);
   const late = await startRedis({ port });
-  await until(async () => (await readiness(adminUrl)).status === 200, { what: 'it to be ready', timeoutMs: 20_000 });
+  await until(async () => (await readiness(adminUrl)).status === 200, {
+    what: 'it to be ready',
+    timeoutMs: 20_000,
+  });
   expect(await readiness(adminUrl)).toEqual({ status: 200, ready: true, phase: 'serving', bus: 'up' });
   starting.process.kill('SIGTERM');
   await until(() => starting.process.exitCode !== null, { what: 'it to end' });
@@ -151,7 +188,10 @@ test.concurrent('stops at once while it still waits for Redis', async () => {
     ADMIN_PORT: String(adminPort),
     REDIS_URL: `redis://127.0.0.1:${await freePort()}`,
   });
-  await until(() => fetch(`http://127.0.0.1:${adminPort}/livez`), { what: 'the admin listener', timeoutMs: 20_000 });
+  await until(() => fetch(`http://127.0.0.1:${adminPort}/livez`), {
+    what: 'the admin listener',
+    timeoutMs: 20_000,
+  });
   starting.process.kill('SIGTERM');
   await until(() => starting.process.exitCode !== null, { what: 'it to end' });
   expect(starting.process.exitCode).toBe(0);

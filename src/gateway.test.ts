@@ -44,7 +44,13 @@ test('sends a message to every connection of a user on whatever pod', async () =
 
 test('brings what another program publishes to plain clients verbatim', async () => {
   const clients = await Promise.all([one, two].map((it) => TestClient.open(`${it.url}/ws`)));
-  for (const text of ['{"sender":"x","text":"y"}', '{ "text" : "y" , "sender":"x", "more":[1] }', 'no JSON', '', 'Grüße 🌊']) {
+  for (const text of [
+    '{"sender":"x","text":"y"}',
+    '{ "text" : "y" , "sender":"x", "more":[1] }',
+    'no JSON',
+    '',
+    'Grüße 🌊',
+  ]) {
     expect(await bare.publish('ws_broadcast', text)).toBe(2);
     for (const client of clients) expect(await client.text()).toBe(text);
   }
@@ -85,7 +91,13 @@ test('drops and counts what no gateway published on a channel that is not raw', 
   const client = await TestClient.v1(`${one.url}/ws/ann`);
   await client.call({ type: 'subscribe', channel: 'room:1' });
   const [topic] = (await bare.pubsub('CHANNELS', '*room:1*')) as string[];
-  for (const bytes of ['{"sender":"x","text":"y"}', 'TG1 ', 'TG1 {}\n1', 'TG1 {"id":"a\\"b","timeMs":1}\n1', Buffer.from([0xff])]) {
+  for (const bytes of [
+    '{"sender":"x","text":"y"}',
+    'TG1 ',
+    'TG1 {}\n1',
+    'TG1 {"id":"a\\"b","timeMs":1}\n1',
+    Buffer.from([0xff]),
+  ]) {
     expect(await bare.publish(String(topic), bytes)).toBe(1);
   }
   await client.call({ type: 'publish', channel: 'room:1', data: 'real' });
@@ -99,13 +111,17 @@ test('marks what is on a raw channel as foreign for v1 clients', async () => {
   const client = await TestClient.v1(`${one.url}/ws/ann`);
   await client.call({ type: 'subscribe', channel: 'ws_broadcast' });
   await bare.publish('ws_broadcast', 'not "JSON"');
-  expect(await client.text()).toBe('{"type":"message","channel":"ws_broadcast","foreign":true,"data":"not \\"JSON\\""}');
+  expect(await client.text()).toBe(
+    '{"type":"message","channel":"ws_broadcast","foreign":true,"data":"not \\"JSON\\""}',
+  );
   await client.leave();
 });
 
 test('welcomes before all else, though commands come with the handshake', async () => {
   for (let round = 0; round < 10; round += 1) {
-    const peer = await RawPeer.upgrade(one.ports.ws, `/ws/early${round}`, { 'Sec-WebSocket-Protocol': 'tidegate.v1' });
+    const peer = await RawPeer.upgrade(one.ports.ws, `/ws/early${round}`, {
+      'Sec-WebSocket-Protocol': 'tidegate.v1',
+    });
     peer.send(opcodes.text, '{"type":"ping","ref":1}');
     peer.send(opcodes.text, `{"type":"send","user":"early${round}","data":"to myself","ref":2}`);
     await until(() => peer.frames.length === 4, { what: 'a welcome, two answers and a message' });
@@ -128,7 +144,9 @@ test('gives each subscriber just what is published while it is subscribed, on tw
 });
 
 test('keeps the order of each channel, whoever publishes and wherever', async () => {
-  const publishers = await Promise.all([one, two].map((it, n) => TestClient.v1(`${it.url}/ws/publisher${n}`)));
+  const publishers = await Promise.all(
+    [one, two].map((it, n) => TestClient.v1(`${it.url}/ws/publisher${n}`)),
+  );
   const listeners = await Promise.all([one, two].map((it, n) => TestClient.v1(`${it.url}/ws/listener${n}`)));
   const channel = 'room:order';
   for (const listener of listeners) await listener.call({ type: 'subscribe', channel });
@@ -176,7 +194,9 @@ test('lets go of every subscription and member once nobody is left', async () =>
   const clients = await Promise.all(
     Array.from({ length: 30 }, (_, n) => TestClient.v1(`${(n % 2 ? one : two).url}/ws/leaver${n % 7}`)),
   );
-  await Promise.all(clients.map((it, n) => it.call({ type: 'subscribe', channels: [`hall:${n % 5}`, `room:l${n}`] })));
+  await Promise.all(
+    clients.map((it, n) => it.call({ type: 'subscribe', channels: [`hall:${n % 5}`, `room:l${n}`] })),
+  );
   for (const [n, client] of clients.entries()) {
     if (n % 3 === 0) client.ws.close();
     else client.ws.terminate();
@@ -205,7 +225,9 @@ test('delivers again after its subscriptions were killed, and tells of the gap',
   await client.call({ type: 'subscribe', channel: 'room:kill' });
   const reconnects = await one.metric('tidegate_bus_reconnects_total');
   await bare.call('CLIENT', 'KILL', 'TYPE', 'pubsub');
-  expect(await client.json((it) => it.type === 'gap' && it.channel === 'room:kill')).toMatchObject({ reason: 'bus' });
+  expect(await client.json((it) => it.type === 'gap' && it.channel === 'room:kill')).toMatchObject({
+    reason: 'bus',
+  });
   expect(await client.json((it) => it.type === 'gap' && it.direct === true)).toMatchObject({ reason: 'bus' });
   await client.call({ type: 'publish', channel: 'room:kill', data: 'back' });
   expect(await client.json((it) => it.type === 'message')).toMatchObject({ data: 'back' });

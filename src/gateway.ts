@@ -11,7 +11,6 @@ import { anonymous, tokenAuthenticator } from './gateway/authenticate.ts';
 import { Bans } from './gateway/bans.ts';
 import { type Channels, ChannelsError, readChannels } from './gateway/channels.ts';
 import { Commands } from './gateway/commands.ts';
-import { DemoPage } from './gateway/demo.ts';
 import { drain } from './gateway/drain.ts';
 import { Expiries } from './gateway/expiries.ts';
 import { Fanout } from './gateway/fanout.ts';
@@ -57,8 +56,14 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
   let phase: Phase = 'starting';
 
   const { channels, authenticator, apiKeys } = await readFiles(config, report);
-  if (config.AUTH !== 'anonymous' && config.JWT_SECRET !== undefined && Buffer.byteLength(config.JWT_SECRET) < MIN_SECRET_BYTES) {
-    log.warn(`JWT_SECRET is shorter than ${MIN_SECRET_BYTES} bytes: whoever holds a token can try to guess it`);
+  if (
+    config.AUTH !== 'anonymous' &&
+    config.JWT_SECRET !== undefined &&
+    Buffer.byteLength(config.JWT_SECRET) < MIN_SECRET_BYTES
+  ) {
+    log.warn(
+      `JWT_SECRET is shorter than ${MIN_SECRET_BYTES} bytes: whoever holds a token can try to guess it`,
+    );
   }
   const bus = await createBus(config, `${pod}/${newId()}`, metrics, report);
 
@@ -79,7 +84,8 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
   );
   const bans = new Bans(bus, report, ({ user, code, reason }) => {
     const close = code === 0 ? closes.revoked : { ...closes.revoked, code };
-    for (const connection of hub.connectionsOf(user)) sessions.close(connection, close, reason || close.reason);
+    for (const connection of hub.connectionsOf(user))
+      sessions.close(connection, close, reason || close.reason);
   });
   const commands = new Commands({
     channels,
@@ -128,7 +134,7 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
     trustedProxies: config.TRUSTED_PROXIES,
     cookie: config.ALLOWED_ORIGINS.length > 0 ? config.JWT_COOKIE : undefined,
     plainHeartbeat: config.PLAIN_HEARTBEAT,
-    demo: config.DEMO ? new DemoPage() : undefined,
+    demo: config.DEMO ? new (await import('./gateway/demo.ts')).DemoPage() : undefined,
     addressRates: new AddressRates(config.UPGRADE_RATE, config.UPGRADE_RATE * UPGRADE_BURST_SECONDS),
     authenticator,
     sessions,
@@ -139,11 +145,18 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
     bus,
     metrics,
     phase: () => phase,
-    connections: () => ({ connections: sessions.size, users: hub.users, maxConnections: config.MAX_CONNECTIONS }),
+    connections: () => ({
+      connections: sessions.size,
+      users: hub.users,
+      maxConnections: config.MAX_CONNECTIONS,
+    }),
   });
 
   const adminPort = await admin.start(config.ADMIN_PORT, config.HOST);
-  const waiting = setTimeout(() => log.warn({ reason: bus.health.reason }, 'waiting for the bus'), WAITING_MS);
+  const waiting = setTimeout(
+    () => log.warn({ reason: bus.health.reason }, 'waiting for the bus'),
+    WAITING_MS,
+  );
   await bus.start({
     message(topic, bytes) {
       if (topic === CONTROL_TOPIC) bans.receive(bytes);
@@ -169,7 +182,17 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
   /** Loaded only where it is on: it would be half of the time to start. */
   async function startApi() {
     const { Api } = await import('./gateway/api.ts');
-    const server = new Api({ keys: apiKeys ?? [], bus, bans, channels, publisher, presence, metrics, report, maxMessageBytes: config.MAX_MESSAGE_BYTES });
+    const server = new Api({
+      keys: apiKeys ?? [],
+      bus,
+      bans,
+      channels,
+      publisher,
+      presence,
+      metrics,
+      report,
+      maxMessageBytes: config.MAX_MESSAGE_BYTES,
+    });
     return { server, port: await server.start(config.API_PORT, config.HOST) };
   }
 
@@ -269,7 +292,13 @@ async function checkRedis(config: Config): Promise<void> {
 async function createAuthenticator(config: Config, report: Report) {
   if (config.AUTH === 'anonymous') return anonymous;
   const { JWT_SECRET, JWKS_URL, JWT_ALGORITHMS, JWT_AUDIENCE, JWT_ISSUER } = config;
-  const options = { secret: JWT_SECRET, jwksUrl: JWKS_URL, algorithms: JWT_ALGORITHMS, audience: JWT_AUDIENCE, issuer: JWT_ISSUER };
+  const options = {
+    secret: JWT_SECRET,
+    jwksUrl: JWKS_URL,
+    algorithms: JWT_ALGORITHMS,
+    audience: JWT_AUDIENCE,
+    issuer: JWT_ISSUER,
+  };
   return tokenAuthenticator(options, report);
 }
 
@@ -288,12 +317,16 @@ function readText(setting: string, file: string | undefined): string | undefined
   try {
     return readFileSync(file, 'utf8');
   } catch (error) {
-    throw new Error(`${setting} names a file that cannot be read: ${error instanceof Error ? error.message : error}`);
+    throw new Error(
+      `${setting} names a file that cannot be read: ${error instanceof Error ? error.message : error}`,
+    );
   }
 }
 
 /** Waits for all, and throws what is wrong with any of them at once. */
-async function allFaults<T extends readonly unknown[]>(promises: { [K in keyof T]: Promise<T[K]> }): Promise<T> {
+async function allFaults<T extends readonly unknown[]>(
+  promises: { [K in keyof T]: Promise<T[K]> },
+): Promise<T> {
   const results = await Promise.allSettled(promises);
   const faults = results.flatMap((result) => {
     if (result.status === 'fulfilled') return [];
@@ -353,14 +386,16 @@ async function main(args: readonly string[]): Promise<void> {
   try {
     gateway = startGateway(config, log);
     const { ports } = await gateway;
-    if (config.DEMO) process.stderr.write(`\n  Tidegate is up. Open http://localhost:${ports.ws}/ in two tabs.\n\n`);
+    if (config.DEMO)
+      process.stderr.write(`\n  Tidegate is up. Open http://localhost:${ports.ws}/ in two tabs.\n\n`);
   } catch (error) {
     fail(error, error instanceof ConfigError ? 2 : 1);
   }
 }
 
 function fail(error: unknown, code: number): never {
-  const lines = error instanceof ConfigError ? error.faults : [error instanceof Error ? error.message : String(error)];
+  const lines =
+    error instanceof ConfigError ? error.faults : [error instanceof Error ? error.message : String(error)];
   process.stderr.write(`${lines.map((line) => `tidegate: ${line}`).join('\n')}\n`);
   if (code === 2) process.stderr.write('tidegate: see --help for every setting\n');
   process.exit(code);

@@ -84,7 +84,10 @@ export async function churn({ publisherUrl, subscriberUrls, channel, rounds }: C
   );
   stopping = true;
   const expected = () => Array.from({ length: sent }, (_, n) => n + 1).filter(isEchoed);
-  await until(() => echoed.length >= expected().length, { what: 'the echo of the last message', timeoutMs: 30_000 });
+  await until(() => echoed.length >= expected().length, {
+    what: 'the echo of the last message',
+    timeoutMs: 30_000,
+  });
   if (echoed.join() !== expected().join()) faults.push(`the publisher's own came as ${echoed}`);
   for (const [index, mine] of seen.entries()) {
     faults.push(...faultsOf(mine).map((fault) => `subscriber ${index}: ${fault}`));
@@ -109,7 +112,8 @@ function faultsOf(seen: readonly Seen[]): string[] {
         break;
       case 'message':
         if (!isIn) faults.push(`${it.n} came while it was not subscribed`);
-        else if (last === undefined && it.n > mustBegin) faults.push(`began with ${it.n} instead of ${mustBegin}`);
+        else if (last === undefined && it.n > mustBegin)
+          faults.push(`began with ${it.n} instead of ${mustBegin}`);
         else if (last !== undefined && it.n !== last + 1) faults.push(`${it.n} came after ${last}`);
         last = it.n;
         break;

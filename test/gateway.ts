@@ -99,7 +99,11 @@ export function spawnGateway(env: Record<string, string>, args: readonly string[
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   running.add(child);
-  child.once('exit', () => running.delete(child));
+  const watchdog = startWatchdog(child);
+  child.once('exit', () => {
+    running.delete(child);
+    watchdog.kill('SIGKILL');
+  });
   const log: LogLine[] = [];
   let stdout = '';
   let stderr = '';
@@ -120,4 +124,13 @@ export function spawnGateway(env: Record<string, string>, args: readonly string[
     stderr += text;
   });
   return { process: child, log, output: () => stdout + stderr, stdout: () => stdout, stderr: () => stderr };
+}
+
+/** A shell whose input ends however this process ends, also by SIGKILL: then it kills the gateway. */
+function startWatchdog(gateway: ChildProcess): ChildProcess {
+  const script = 'trap "" INT TERM HUP; read -r _; kill -9 "$1"';
+  return spawn('sh', ['-c', script, 'watchdog', String(gateway.pid)], {
+    stdio: ['pipe', 'ignore', 'ignore'],
+    cwd: '/',
+  });
 }

@@ -37,7 +37,7 @@ async function open() {
   socket.on('close', () => {
     client.closed = true;
   });
-  await once(socket, 'connect');
+  await until(() => socket.readyState === 'open' || client.closed, { what: 'the connection' });
   return client;
 }
 

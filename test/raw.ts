@@ -44,7 +44,9 @@ export class RawPeer {
   ): Promise<RawPeer> {
     const peer = await RawPeer.connect(port);
     peer.socket.write(upgradeRequest(path, headers));
-    const end = await until(() => peer.received.indexOf('\r\n\r\n') + 1 || peer.ended, { what: 'an upgrade' });
+    const end = await until(() => peer.received.indexOf('\r\n\r\n') + 1 || peer.ended, {
+      what: 'an upgrade',
+    });
     const head = peer.received.toString('latin1');
     if (end === true || !head.startsWith('HTTP/1.1 101 ')) throw new Error(`not upgraded: ${head}`);
     peer.received = peer.received.subarray(end + 3);

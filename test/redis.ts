@@ -214,6 +214,13 @@ export async function startCluster(masters = 3): Promise<RedisCluster> {
           what: `slot ${slot} to move`,
         }),
       );
+      // Until all know that this was its last change, what they hear of older ones can undo the move.
+      const epoch = await configEpoch(target, targetId);
+      await each(admins, (admin) =>
+        until(async () => (await configEpoch(admin, targetId)) >= epoch, {
+          what: `the move of slot ${slot} to stay`,
+        }),
+      );
     },
     async stop() {
       await each(nodes, (node) => node.stop());
@@ -391,6 +398,12 @@ async function isClusterOk(node: Redis, size: number): Promise<boolean> {
 async function slotPort(node: Redis, slot: number): Promise<number | undefined> {
   const ranges = (await node.call('CLUSTER', 'SLOTS')) as [number, number, [string, number]][];
   return ranges.find(([from, to]) => from <= slot && slot <= to)?.[2][1];
+}
+
+/** The number of a node's last change, as another one has heard of it. */
+async function configEpoch(node: Redis, id: string): Promise<number> {
+  const lines = String(await node.call('CLUSTER', 'NODES')).split('\n');
+  return Number(lines.find((line) => line.startsWith(id))?.split(' ')[6]);
 }
 
 function urlOf(servers: readonly RedisServer[]): string {

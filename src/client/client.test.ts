@@ -439,6 +439,7 @@ describe('subscriptions', () => {
     fleeting.unsubscribe();
     await settle();
     expect(first.take()).toEqual([]);
+    await expect(fleeting.ready).rejects.toMatchObject({ code: 'not_subscribed' });
   });
 
   it('asks for every channel again after a reconnect, with its position, and tells gaps and recoveries', async () => {
@@ -826,6 +827,34 @@ describe('moving', () => {
     await platform.pass(1);
     expect(first.closedWith).toBe(1000);
     expect(all('gap')).toEqual([]);
+  });
+
+  it('does not leave the old connection while that lags behind, until it is closed', async () => {
+    const { platform, first, sockets, all, heard } = await openFake(['room:1']);
+    first.say(goodbye);
+    await platform.pass(1000);
+    sockets[1]?.welcome();
+    sockets[1]?.subscribeAll();
+    sockets[1]?.say({ type: 'message', channel: 'room:1', id: 'b', data: 'b' });
+    await platform.pass(2000);
+    expect(first.closedWith).toBeUndefined();
+    first.say({ type: 'message', channel: 'room:1', id: 'a', data: 'a' });
+    first.say({ type: 'message', channel: 'room:1', id: 'b', data: 'b' });
+    expect(heard.map(([, data]) => data)).toEqual(['a', 'b']);
+    await platform.pass(1000);
+    expect(first.closedWith).toBe(1000);
+    expect(all('gap')).toEqual([]);
+
+    const slow = await openFake(['room:1']);
+    slow.first.say(goodbye);
+    await slow.platform.pass(1000);
+    slow.sockets[1]?.welcome();
+    slow.sockets[1]?.subscribeAll();
+    slow.sockets[1]?.say({ type: 'message', channel: 'room:1', id: 'b', data: 'b' });
+    await slow.platform.pass(5000);
+    expect(slow.first.closedWith).toBe(1000);
+    expect(slow.all('gap')).toEqual([{ channel: 'room:1', reason: 'reconnect' }]);
+    expect(slow.heard.map(([, data]) => data)).toEqual(['b']);
   });
 
   it('goes on with the old connection while the new one cannot be had', async () => {

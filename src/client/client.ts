@@ -43,6 +43,7 @@ const COMMAND_BYTES = 96;
 /** Of the time that a gateway leaves for a move, this share is used: what comes last must come before it closes. */
 const OPEN_SHARE = 0.5;
 const LEAVE_SHARE = 0.8;
+const MIN_LEFT_MS = 50;
 
 /** How a message is published. */
 export interface PublishOptions {
@@ -78,8 +79,8 @@ export interface SubscribeOptions {
 /** One handler's place in a channel. */
 export interface Subscription {
   readonly channel: string;
-  /** Resolves when the gateway delivers, and rejects where it refuses. Need not be looked at: a refusal is told by
-   * the `error` event, too. */
+  /** Resolves when the gateway delivers, and rejects where it refuses, or the channel is left before. Need not be
+   * looked at: a refusal is told by the `error` event, too. */
   readonly ready: Promise<void>;
   /** Where the application stands in a durable channel: what to come back with as `after`, also in another client. */
   readonly position: string | undefined;
@@ -287,13 +288,21 @@ export class Client {
     this.#flushAll(() => {
       if (this.#link !== link) return;
       this.#outbox.use(link, this.#leaving !== undefined);
-      if (this.#leaving !== undefined) {
-        const leftMs = LEAVE_SHARE * (this.#closesAtMs - this.#platform.now());
-        this.#leaveTimer.set(Math.min(this.#settings.overlapMs, leftMs), () => this.#leave(true));
-      }
+      if (this.#leaving !== undefined) this.#leaveSoon();
     });
     if (old !== undefined) this.#events.emit('move', { code: this.#moveCode ?? 0 });
     this.#moveCode = undefined;
+  }
+
+  /** Leaves the connection that was used before when nothing is on its way over it any more: after a while, and not
+   * while it lags behind the new one, unless the gateway is about to close it. */
+  #leaveSoon(): void {
+    const leftMs = LEAVE_SHARE * (this.#closesAtMs - this.#platform.now());
+    this.#leaveTimer.set(Math.min(this.#settings.overlapMs, leftMs), () => {
+      const isBehind = [...this.#streams()].some((stream) => stream.isBehind);
+      if (isBehind && leftMs > MIN_LEFT_MS) this.#leaveSoon();
+      else this.#leave(true);
+    });
   }
 
   /** Closes the connection that was used before. */
@@ -505,7 +514,10 @@ export class Client {
     const entries = [...this.#changed];
     this.#changed.clear();
     const leave = entries.filter(({ handlers }) => handlers.size === 0);
-    for (const entry of leave) this.#forget(entry);
+    for (const entry of leave) {
+      this.#forget(entry);
+      entry.isRefused(new ClientError('not_subscribed', 'The channel was left.'));
+    }
     if (link === undefined) return;
     const enter = entries.filter((entry) => entry.handlers.size > 0 && entry.link !== link);
     let unanswered = 1;

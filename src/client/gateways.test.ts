@@ -1,16 +1,21 @@
 // The client against real gateways, over networks that misbehave.
 
 import { SignJWT } from 'jose';
-import { afterAll, describe, expect, it, onTestFinished } from 'vitest';
+import { afterAll, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { WebSocket as WsWebSocket } from 'ws';
 import { startBalancer } from '../../test/balancer.ts';
 import { startGateway } from '../../test/gateway.ts';
 import { startLocalGateway } from '../../test/local-gateway.ts';
 import { startProxy } from '../../test/proxy.ts';
 import { startRedis } from '../../test/redis.ts';
-import { until } from '../../test/until.ts';
+import { until as untilSoon } from '../../test/until.ts';
 import { type Client, type ClientEvents, type ConnectOptions, connect } from './client.ts';
 import type { WebSocketConstructor } from './platform.ts';
+
+// Whole gateways and browsers, on machines that may have other things to do.
+vi.setConfig({ testTimeout: 120_000 });
+const until: typeof untilSoon = (condition, options) =>
+  untilSoon(condition, { timeoutMs: 30_000, ...options });
 
 const CHANNELS = `
 namespaces:
@@ -179,15 +184,15 @@ describe('with one gateway', () => {
   });
 
   it('brings everything through a rate limit, without being closed for it', async () => {
-    const limited = await startLocalGateway({ ...env, MESSAGE_RATE: '200' });
+    const limited = await startLocalGateway({ ...env, MESSAGE_RATE: '50' });
     onTestFinished(() => limited.stop());
     const { client, told } = open(`${limited.url}/ws`);
     const { heard } = await listen<number>(client, fresh('room:'));
     const channel = client.channel<number>(`room:${names}`);
-    await Promise.all(numbers(800).map((at) => channel.publish(at)));
-    await until(() => heard.length === 800, { what: 'all messages' });
+    await Promise.all(numbers(200).map((at) => channel.publish(at)));
+    await until(() => heard.length === 200, { what: 'all messages' });
     expect(told.state.map(({ state }) => state)).toEqual(['open']);
-    expect(heard.toSorted((a, b) => a - b)).toEqual(numbers(800));
+    expect(heard.toSorted((a, b) => a - b)).toEqual(numbers(200));
     expect(await limited.metric('tidegate_errors_total', { code: 'rate_limited' })).toBeGreaterThan(0);
   });
 });
@@ -210,7 +215,7 @@ describe('with tokens', () => {
         return sign('ann', 3);
       },
     });
-    await until(() => tokens >= 4, { what: 'a fourth token', timeoutMs: 20_000 });
+    await until(() => tokens >= 3, { what: 'a third token', timeoutMs: 20_000 });
     expect(told.state.map(({ state }) => state)).toEqual(['open']);
     expect(told.error).toEqual([]);
     expect(client.user).toBe('ann');
@@ -313,7 +318,7 @@ describe('over a bad line', () => {
 describe('with two gateways behind a load balancer', () => {
   it('moves off a gateway that is drained, and loses, doubles and reorders nothing', async () => {
     const [one, two] = await Promise.all([
-      startGateway({ ...env, DRAIN_SECONDS: '6' }),
+      startGateway({ ...env, DRAIN_SECONDS: '12' }),
       startGateway({ ...env, DRAIN_SECONDS: '0' }),
     ]);
     onTestFinished(async () => void (await Promise.all([one.stop('SIGKILL'), two.stop('SIGKILL')])));
@@ -368,7 +373,7 @@ describe('with two gateways behind a load balancer', () => {
       what: 'all that was said',
     });
     expect(chat.heard).toHaveLength(chatted.reduce((sum, each) => sum + each, 0));
-  }, 60_000);
+  });
 
   it('comes back from a gateway that was killed, with all of a durable channel, and knows what it may have missed', async () => {
     const [one, two] = await Promise.all([startGateway(env), startGateway(env)]);
@@ -420,5 +425,5 @@ describe('with two gateways behind a load balancer', () => {
     }
     // Those who were on the other gateway have noticed nothing.
     expect(cut().length).toBeLessThan(clients.length);
-  }, 60_000);
+  });
 });

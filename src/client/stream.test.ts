@@ -90,14 +90,26 @@ describe('a stream without history', () => {
     expect(told).toEqual(['a', 'b']);
   });
 
-  it('delivers what was held when the old link was open long enough', () => {
+  it('goes over without a gap where the old link was open long enough and the new one brought nothing more', () => {
+    const { stream, told, enter } = record();
+    enter(one);
+    enter(two);
+    stream.receive(one, message('a'));
+    expect(stream.isBehind).toBe(false);
+    stream.left(one, true);
+    stream.receive(two, message('b'));
+    expect(told).toEqual(['a', 'b']);
+  });
+
+  it('tells a gap where the old link was behind until it was left', () => {
     const { stream, told, enter } = record();
     enter(one);
     enter(two);
     stream.receive(two, message('b'));
+    expect(stream.isBehind).toBe(true);
     expect(told).toEqual([]);
     stream.left(one, true);
-    expect(told).toEqual(['b']);
+    expect(told).toEqual(['gap reconnect', 'b']);
   });
 
   it('tells a gap when the old link is lost before its time', () => {
@@ -149,8 +161,9 @@ describe('a stream without history', () => {
     stream.own({ id: 'mine', position: undefined });
     enter(two);
     stream.receive(two, message('mine'));
-    stream.receive(two, message('b'));
+    expect(stream.isBehind).toBe(false);
     stream.left(one, true);
+    stream.receive(two, message('b'));
     expect(told).toEqual(['b']);
   });
 

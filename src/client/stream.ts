@@ -131,7 +131,12 @@ export class Stream {
     }
   }
 
-  /** The link is gone. `emptied`: it was left open for so long that nothing on it was lost. */
+  /** The old link has not brought yet what the new one has: something is still on its way over it. */
+  get isBehind(): boolean {
+    return this.#next?.held.some((held) => !this.#own.has(nameOf(held) ?? '')) ?? false;
+  }
+
+  /** The link is gone. `emptied`: it was left open for so long that, as far as can be known, it had brought all. */
   left(link: Link, emptied: boolean): void {
     if (link === this.#next?.link) {
       // The old one brings what was held, too.
@@ -140,7 +145,7 @@ export class Stream {
       this.#source = undefined;
       if (this.#next === undefined) this.#seen = undefined;
       else {
-        if (!emptied || !this.#next.live) this.#lose(this.#next);
+        if (!emptied || !this.#next.live || this.isBehind) this.#lose(this.#next);
         this.#goOver();
       }
     }

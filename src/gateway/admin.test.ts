@@ -26,7 +26,10 @@ test('is ready while it serves, unless the bus takes messages and brings none', 
 
 test('is not ready before it serves and after it began to stop, whatever the bus does', () => {
   for (const state of ['starting', 'up', 'deaf', 'down'] as const) {
-    expect(readinessOf('starting', { state, reason: 'a reason' })).toMatchObject({ ready: false, reason: 'a reason' });
+    expect(readinessOf('starting', { state, reason: 'a reason' })).toMatchObject({
+      ready: false,
+      reason: 'a reason',
+    });
     expect(readinessOf('draining', { state, reason: 'a reason' })).toMatchObject({
       ready: false,
       phase: 'draining',
@@ -58,7 +61,10 @@ test('knows no other path and no other method, and survives what is neither', as
   expect((await fetch(`${gateway.adminUrl}/livez/x`)).status).toBe(404);
   expect((await fetch(`${gateway.adminUrl}/livez`, { method: 'POST', body: 'x' })).status).toBe(405);
   for (const target of ['//', '/%', '*', 'http://[/livez', '?']) {
-    const response = await exchange(gateway.ports.admin, `GET ${target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`);
+    const response = await exchange(
+      gateway.ports.admin,
+      `GET ${target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`,
+    );
     expect(response).toMatch(/^HTTP\/1\.1 40[04] /);
   }
   expect((await fetch(`${gateway.adminUrl}/livez`)).status).toBe(200);
@@ -74,7 +80,9 @@ test('serves metrics in the format that its content type says, each with a help 
     const [, type, name = '', value = ''] = /^# (TYPE|HELP) (\S+) (.+)$/.exec(line) ?? [];
     if (type === 'TYPE') types.set(name, value);
     if (line.startsWith('#')) continue;
-    expect(line).toMatch(/^[a-z_][a-z0-9_]*(\{([a-z_]+="([^"\\\n]|\\.)*",?)+\})? (NaN|[-+]?Inf|[-+]?[0-9.]+(e[-+]?\d+)?)( \d+)?$/i);
+    expect(line).toMatch(
+      /^[a-z_][a-z0-9_]*(\{([a-z_]+="([^"\\\n]|\\.)*",?)+\})? (NaN|[-+]?Inf|[-+]?[0-9.]+(e[-+]?\d+)?)( \d+)?$/i,
+    );
     names.add(line.replace(/[{ ].*$/, ''));
   }
   for (const name of names) {

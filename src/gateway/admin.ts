@@ -54,7 +54,8 @@ export class Admin {
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const path = (request.url ?? '').split('?')[0];
     const { bus, metrics } = this.#sources;
-    if (request.method !== 'GET' && request.method !== 'HEAD') return json(response, 405, { error: 'only GET is answered' });
+    if (request.method !== 'GET' && request.method !== 'HEAD')
+      return json(response, 405, { error: 'only GET is answered' });
     switch (path) {
       case '/livez':
         // Never depends on the bus: restarting a pod does not mend Redis, and cuts all its sockets.
@@ -77,9 +78,13 @@ export class Admin {
 
 /** Whether the pod should get new connections, and why not. An outage of the bus is no reason: every pod would be
  * unready at once, and a load balancer would cut all their sockets. A pod that is deaf while the bus works is. */
-export function readinessOf(phase: Phase, health: Bus['health']): { ready: boolean; phase: Phase; bus: string; reason?: string } {
+export function readinessOf(
+  phase: Phase,
+  health: Bus['health'],
+): { ready: boolean; phase: Phase; bus: string; reason?: string } {
   const ready = phase === 'serving' && health.state !== 'deaf';
-  const reason = phase === 'serving' ? health.reason : phase === 'draining' ? 'the gateway is stopping' : health.reason;
+  const reason =
+    phase === 'serving' ? health.reason : phase === 'draining' ? 'the gateway is stopping' : health.reason;
   return { ready, phase, bus: health.state, ...(reason && { reason }) };
 }
 

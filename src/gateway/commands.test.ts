@@ -20,7 +20,8 @@ const [gateway, strict] = await Promise.all([
 ]);
 afterAll(() => Promise.all([gateway.stop(), strict.stop()]));
 
-const withToken = (claims: Record<string, unknown>) => TestClient.v1(`${strict.url}/ws?token=${token(claims)}`);
+const withToken = (claims: Record<string, unknown>) =>
+  TestClient.v1(`${strict.url}/ws?token=${token(claims)}`);
 
 /** The frames that carry this ref. */
 function answersTo(client: TestClient, ref: number | string): Json[] {
@@ -38,7 +39,9 @@ test('welcomes a client with what it must know', async () => {
     maxMessageBytes: 65_536,
   });
   await client.leave();
-  const ann = await TestClient.open(`${strict.url}/ws?token=${token({ sub: 'ann' })}`, { protocols: ['tidegate.v1'] });
+  const ann = await TestClient.open(`${strict.url}/ws?token=${token({ sub: 'ann' })}`, {
+    protocols: ['tidegate.v1'],
+  });
   const { tokenExpiresInMs } = await ann.json();
   expect(tokenExpiresInMs).toBeGreaterThan(3_500_000);
   expect(tokenExpiresInMs).toBeLessThanOrEqual(3_600_000);
@@ -100,7 +103,10 @@ test('answers without a ref where there was none, and with a ref of whatever kin
 test('carries any JSON value from one to another as it was', async () => {
   const ann = await TestClient.v1(`${gateway.url}/ws/ann`);
   const bob = await TestClient.v1(`${gateway.url}/ws/bob`);
-  expect(await bob.call({ type: 'subscribe', channel: 'room:1' })).toMatchObject({ type: 'ok', channel: 'room:1' });
+  expect(await bob.call({ type: 'subscribe', channel: 'room:1' })).toMatchObject({
+    type: 'ok',
+    channel: 'room:1',
+  });
   for (const data of [null, 0, -1.5, '', '"', 'Grüße 🌊\u2028\u0000', [], {}, { a: [{ b: null }] }, true]) {
     const { id } = await ann.call({ type: 'publish', channel: 'room:1', data });
     expect(await bob.json()).toEqual({ type: 'message', channel: 'room:1', id, from: 'ann', data });
@@ -109,7 +115,10 @@ test('carries any JSON value from one to another as it was', async () => {
 });
 
 test('gives a publisher its own message too, unless it asked for no echo', async () => {
-  const anns = [await TestClient.v1(`${gateway.url}/ws/ann`), await TestClient.v1(`${gateway.url}/ws/ann`)] as const;
+  const anns = [
+    await TestClient.v1(`${gateway.url}/ws/ann`),
+    await TestClient.v1(`${gateway.url}/ws/ann`),
+  ] as const;
   for (const ann of anns) await ann.call({ type: 'subscribe', channel: 'room:1' });
   await anns[0].call({ type: 'publish', channel: 'room:1', data: 'all' });
   await anns[0].call({ type: 'publish', channel: 'room:1', data: 'others', echo: false });
@@ -177,7 +186,11 @@ test('denies what nothing allows', async () => {
     { type: 'send', user: 'bob', data: 1 },
   ];
   for (const command of denied) {
-    expect(await ann.call(command), JSON.stringify(command)).toMatchObject({ type: 'error', code: 'forbidden', retryable: false });
+    expect(await ann.call(command), JSON.stringify(command)).toMatchObject({
+      type: 'error',
+      code: 'forbidden',
+      retryable: false,
+    });
   }
   await ann.leave();
 });
@@ -192,7 +205,9 @@ test('allows what the claims of a token name, and not a channel more', async () 
     expect(await ann.call({ type: 'subscribe', channel })).toMatchObject({ code: 'forbidden' });
   }
   expect(await ann.call({ type: 'publish', channel: 'doc:1', data: 1 })).toMatchObject({ type: 'ok' });
-  expect(await ann.call({ type: 'publish', channel: 'doc:team/x', data: 1 })).toMatchObject({ code: 'forbidden' });
+  expect(await ann.call({ type: 'publish', channel: 'doc:team/x', data: 1 })).toMatchObject({
+    code: 'forbidden',
+  });
   expect(await ann.call({ type: 'send', user: 'bob', data: 1 })).toMatchObject({ type: 'ok' });
   expect(await ann.call({ type: 'send', user: 'bobby', data: 1 })).toMatchObject({ code: 'forbidden' });
   await ann.leave();
@@ -206,7 +221,9 @@ test('holds so many channels on a connection and no more, however they are asked
   expect(codes).toEqual([...Array(5).fill(undefined), ...Array(3).fill('too_many_channels')]);
   // One that it has is no other one, and one that it leaves makes room.
   expect(await client.call({ type: 'subscribe', channel: 'room:cap0' })).toMatchObject({ type: 'ok' });
-  expect(await client.call({ type: 'subscribe', channel: 'room:cap7' })).toMatchObject({ code: 'too_many_channels' });
+  expect(await client.call({ type: 'subscribe', channel: 'room:cap7' })).toMatchObject({
+    code: 'too_many_channels',
+  });
   await client.call({ type: 'unsubscribe', channel: 'room:cap0' });
   expect(await client.call({ type: 'subscribe', channel: 'room:cap7' })).toMatchObject({ type: 'ok' });
   await client.leave();
@@ -214,11 +231,15 @@ test('holds so many channels on a connection and no more, however they are asked
 
 test('refuses a payload that is larger than the namespace allows', async () => {
   const client = await TestClient.v1(`${gateway.url}/ws/ann`);
-  expect(await client.call({ type: 'publish', channel: 'small:1', data: '12345678' })).toMatchObject({ type: 'ok' });
+  expect(await client.call({ type: 'publish', channel: 'small:1', data: '12345678' })).toMatchObject({
+    type: 'ok',
+  });
   const refused = await client.call({ type: 'publish', channel: 'small:1', data: '123456789' });
   expect(refused).toMatchObject({ code: 'too_large', retryable: false });
   // Bytes count, not characters.
-  expect(await client.call({ type: 'publish', channel: 'small:1', data: 'ääääa' })).toMatchObject({ code: 'too_large' });
+  expect(await client.call({ type: 'publish', channel: 'small:1', data: 'ääääa' })).toMatchObject({
+    code: 'too_large',
+  });
   await client.leave();
 });
 
@@ -226,8 +247,14 @@ test('says who is in a channel that keeps presence, and only there', async () =>
   const ann = await TestClient.v1(`${gateway.url}/ws/ann`);
   const bob = await TestClient.v1(`${gateway.url}/ws/bob`);
   await bob.call({ type: 'subscribe', channel: 'hall:who' });
-  await until(async () => (await ann.call({ type: 'presence', channel: 'hall:who' })).total === 1, { what: 'bob to be present' });
-  expect(await ann.call({ type: 'presence', channel: 'hall:who' })).toMatchObject({ channel: 'hall:who', members: ['bob'], total: 1 });
+  await until(async () => (await ann.call({ type: 'presence', channel: 'hall:who' })).total === 1, {
+    what: 'bob to be present',
+  });
+  expect(await ann.call({ type: 'presence', channel: 'hall:who' })).toMatchObject({
+    channel: 'hall:who',
+    members: ['bob'],
+    total: 1,
+  });
   expect(await ann.call({ type: 'presence', channel: 'room:who' })).toMatchObject({ code: 'no_presence' });
   await Promise.all([ann.leave(), bob.leave()]);
 });
@@ -235,7 +262,15 @@ test('says who is in a channel that keeps presence, and only there', async () =>
 test('counts a connection present once, however often it comes and goes in one go', async () => {
   const ann = await TestClient.v1(`${gateway.url}/ws/ann`);
   const total = async () => (await ann.call({ type: 'presence', channel: 'hall:flicker' })).total;
-  const types = ['subscribe', 'unsubscribe', 'subscribe', 'subscribe', 'unsubscribe', 'unsubscribe', 'subscribe'];
+  const types = [
+    'subscribe',
+    'unsubscribe',
+    'subscribe',
+    'subscribe',
+    'unsubscribe',
+    'unsubscribe',
+    'subscribe',
+  ];
   for (const [ref, type] of types.entries()) ann.send({ type, channel: 'hall:flicker', ref });
   await until(() => answersTo(ann, 6).length === 1, { what: 'the last answer' });
   await until(async () => (await total()) === 1, { what: 'ann to be present' });
@@ -247,18 +282,32 @@ test('counts a connection present once, however often it comes and goes in one g
 test('takes a new token of the same user, and leaves what it no longer allows', async () => {
   const ann = await withToken({ sub: 'ann', channels: { subscribe: ['doc:*'] } });
   await ann.call({ type: 'subscribe', channels: ['doc:1', 'doc:2', 'room:1'] });
-  const answer = await ann.call({ type: 'refresh', token: token({ sub: 'ann', channels: { subscribe: ['doc:2'] } }) });
+  const answer = await ann.call({
+    type: 'refresh',
+    token: token({ sub: 'ann', channels: { subscribe: ['doc:2'] } }),
+  });
   expect(answer).toMatchObject({ type: 'ok', left: ['doc:1'] });
   expect(answer.tokenExpiresInMs).toBeGreaterThan(3_500_000);
   expect(await ann.call({ type: 'unsubscribe', channel: 'doc:1' })).toMatchObject({ code: 'not_subscribed' });
-  expect(await ann.call({ type: 'unsubscribe', channels: ['doc:2', 'room:1'] })).toMatchObject({ type: 'ok' });
+  expect(await ann.call({ type: 'unsubscribe', channels: ['doc:2', 'room:1'] })).toMatchObject({
+    type: 'ok',
+  });
   await ann.leave();
 });
 
 test('keeps the old token where the new one is refused', async () => {
   const ann = await withToken({ sub: 'ann', channels: { subscribe: ['doc:*'] } });
-  for (const bad of ['x', token({ sub: 'bob' }), token({ sub: 'ann', exp: 1 }), token({}), `${token({ sub: 'ann' })}x`]) {
-    expect(await ann.call({ type: 'refresh', token: bad })).toMatchObject({ code: 'token_refused', retryable: false });
+  for (const bad of [
+    'x',
+    token({ sub: 'bob' }),
+    token({ sub: 'ann', exp: 1 }),
+    token({}),
+    `${token({ sub: 'ann' })}x`,
+  ]) {
+    expect(await ann.call({ type: 'refresh', token: bad })).toMatchObject({
+      code: 'token_refused',
+      retryable: false,
+    });
   }
   expect(await ann.call({ type: 'subscribe', channel: 'doc:1' })).toMatchObject({ type: 'ok' });
   await ann.leave();
@@ -278,7 +327,10 @@ test('gives what is on a raw channel to v1 clients as text, and marks it as fore
     [{ sender: 'x', text: 'y' }, '{"sender":"x","text":"y"}'],
     [5, '5'],
   ]) {
-    expect(await v1.call({ type: 'publish', channel: 'ws_broadcast', data })).toEqual({ type: 'ok', ref: expect.any(String) });
+    expect(await v1.call({ type: 'publish', channel: 'ws_broadcast', data })).toEqual({
+      type: 'ok',
+      ref: expect.any(String),
+    });
     await until(() => plain.inbox.includes(String(text)), { what: `the plain client to get ${text}` });
     expect(await v1.json()).toMatchObject({ foreign: true, data: text });
   }

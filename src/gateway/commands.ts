@@ -1,7 +1,9 @@
 // Commands: what each command of a tidegate.v1 client does.
 
-import { asTidegateError, TidegateError } from '../protocol/errors.ts';
+import type { Report } from '../platform/logs.ts';
+import type { Metrics } from '../platform/metrics.ts';
 import type { Command, Ref, SubscribeItem } from '../protocol/commands.ts';
+import { asTidegateError, TidegateError } from '../protocol/errors.ts';
 import { type ErrorBody, errorBody, type Ok, type SubscribeResult } from '../protocol/messages.ts';
 import { PLAIN_RESET } from '../protocol/plain.ts';
 import { formatPosition } from '../protocol/positions.ts';
@@ -15,8 +17,6 @@ import type { Group, Hub } from './hub.ts';
 import type { Presence } from './presence.ts';
 import type { Publisher } from './publish.ts';
 import type { Entrance, Recovery } from './recovery.ts';
-import type { Metrics } from '../platform/metrics.ts';
-import type { Report } from '../platform/logs.ts';
 
 /** How long a subscribe waits for the bus before it is answered with `bus_unavailable`. */
 const SUBSCRIBE_TIMEOUT_MS = 3000;
@@ -69,7 +69,11 @@ export class Commands {
 
   /** Tells the connection of an error. What is no {@link TidegateError} is a bug: it is reported, and told as `internal`. */
   answerError(connection: Connection, ref: Ref | undefined, error: unknown): void {
-    this.#options.fanout.send(connection, { type: 'error', ...(ref !== undefined && { ref }), ...this.#tell(error) });
+    this.#options.fanout.send(connection, {
+      type: 'error',
+      ...(ref !== undefined && { ref }),
+      ...this.#tell(error),
+    });
   }
 
   /** What a client is told of an error. Counts it, and reports it where it is a bug. */
@@ -87,7 +91,10 @@ export class Commands {
       case 'unsubscribe': {
         const strange = command.channels.filter((channel) => !this.#leave(connection, channel));
         if (strange.length === 0) return { ok: {} };
-        throw new TidegateError('not_subscribed', `Not subscribed to ${strange.slice(0, MAX_NAMED).join(', ')}.`);
+        throw new TidegateError(
+          'not_subscribed',
+          `Not subscribed to ${strange.slice(0, MAX_NAMED).join(', ')}.`,
+        );
       }
       case 'publish':
         return { ok: await this.#publish(connection, command) };
@@ -95,7 +102,9 @@ export class Commands {
         if (!this.#options.channels.maySend(command.user, connection.grants)) {
           throw new TidegateError('forbidden', 'You may not send to this user.');
         }
-        return { ok: { id: await this.#options.publisher.send(command.user, command.payload, connection.user) } };
+        return {
+          ok: { id: await this.#options.publisher.send(command.user, command.payload, connection.user) },
+        };
       case 'presence': {
         const namespace = this.#readable(connection, command.channel);
         if (!namespace.presence) throw new TidegateError('no_presence');
@@ -116,7 +125,14 @@ export class Commands {
       throw new TidegateError('forbidden', 'You may not publish to this channel.');
     }
     const skip = echo ? undefined : connection.id;
-    return this.#options.publisher.publish({ channel, namespace, payload, sender: connection.user, skip, key });
+    return this.#options.publisher.publish({
+      channel,
+      namespace,
+      payload,
+      sender: connection.user,
+      skip,
+      key,
+    });
   }
 
   /** Puts a plain client into its channel, after what it has missed since `place`, where the channel is durable.
@@ -197,7 +213,13 @@ export class Commands {
         if (!connection.groups.has(group)) {
           throw new TidegateError('not_subscribed', 'The channel was left before it was entered.');
         }
-        return decided?.() ?? { position: follower?.last, outcome: undefined, start: present === undefined ? admit : () => {} };
+        return (
+          decided?.() ?? {
+            position: follower?.last,
+            outcome: undefined,
+            start: present === undefined ? admit : () => {},
+          }
+        );
       };
     } catch (error) {
       if (present === undefined && group.arriving.has(connection)) hub.leave(connection, group);
@@ -209,7 +231,8 @@ export class Commands {
   #admit(connection: Connection, group: Group): void {
     const { hub, presence } = this.#options;
     if (!hub.admit(connection, group)) return;
-    if (group.channel !== undefined && group.namespace.presence) presence.join(group.channel, group.namespace, connection.user);
+    if (group.channel !== undefined && group.namespace.presence)
+      presence.join(group.channel, group.namespace, connection.user);
   }
 
   /** Leaves the channel, or gives up entering it. Returns whether there was anything to leave. */
@@ -241,7 +264,9 @@ export class Commands {
       identity = await authenticator.refresh(token, connection.user);
     } catch (error) {
       if (error instanceof TokenRefused) {
-        throw new TidegateError(error.retryable ? 'overloaded' : 'token_refused', error.message, { cause: error });
+        throw new TidegateError(error.retryable ? 'overloaded' : 'token_refused', error.message, {
+          cause: error,
+        });
       }
       throw error;
     }
@@ -271,7 +296,10 @@ function placeFrom(after: string | undefined): Place | undefined {
 /** A connection enters now: what it is told, and what then begins. */
 function entered(channel: string, arrive: () => Entrance) {
   const { position, outcome, start } = arrive();
-  return { result: { channel, ...outcome, ...(position !== undefined && { position: formatPosition(position) }) }, start };
+  return {
+    result: { channel, ...outcome, ...(position !== undefined && { position: formatPosition(position) }) },
+    start,
+  };
 }
 
 function refOf(command: Command): { ref?: Ref } {

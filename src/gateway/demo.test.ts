@@ -1,13 +1,18 @@
 import { readFileSync } from 'node:fs';
 import type { BrowserContextOptions, Page } from 'playwright-core';
-import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { startBalancer } from '../../test/balancer.ts';
 import { launchBrowser, whyNoBrowser } from '../../test/browser.ts';
 import { startGateway } from '../../test/gateway.ts';
 import { startLocalGateway } from '../../test/local-gateway.ts';
 import { startRedis } from '../../test/redis.ts';
-import { until } from '../../test/until.ts';
+import { until as untilSoon } from '../../test/until.ts';
 import { DemoPage } from './demo.ts';
+
+// Whole gateways and browsers, on machines that may have other things to do.
+vi.setConfig({ testTimeout: 120_000 });
+const until: typeof untilSoon = (condition, options) =>
+  untilSoon(condition, { timeoutMs: 30_000, ...options });
 
 const CHANNELS = readFileSync(new URL('../../demo/channels.yaml', import.meta.url), 'utf8');
 
@@ -169,7 +174,7 @@ describe.skipIf(whyNoBrowser !== '')(`in a browser${whyNoBrowser}`, () => {
     expect(await events(ann.page)).toMatch(/Messages may be missing \(reconnect\): .*dash:load/);
     expect(await texts(ann.page, '#messages .failed, #messages .pending')).toEqual([]);
     expect([...ann.faults, ...bob.faults]).toEqual([]);
-  }, 90_000);
+  });
 
   it('moves off a gateway that is drained without losing its line', async () => {
     const { one, two, balancer } = await twoGateways({ DRAIN_SECONDS: '10' });
@@ -187,7 +192,7 @@ describe.skipIf(whyNoBrowser !== '')(`in a browser${whyNoBrowser}`, () => {
     expect(told).not.toMatch(/missing|Not connected/);
     expect((await messages(bob.page)).filter((text) => text === 'before')).toHaveLength(1);
     expect([...ann.faults, ...bob.faults]).toEqual([]);
-  }, 90_000);
+  });
 
   it('comes back when its socket is killed by hand, and under another name when it is asked to', async () => {
     const gateway = await startLocalGateway(env);
@@ -203,7 +208,7 @@ describe.skipIf(whyNoBrowser !== '')(`in a browser${whyNoBrowser}`, () => {
     await until(async () => (await events(page)).includes('Connected as eva'), { what: 'the new name' });
     expect(await texts(page, '#people li')).not.toContain('eve (you)');
     expect(faults).toEqual([]);
-  }, 60_000);
+  });
 
   it.each([360, 800, 1280])(
     'fits a window %i wide, and every control has a name',

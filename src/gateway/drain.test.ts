@@ -34,38 +34,62 @@ const hint = /^gateway is restarting; reconnect after \d+ ms$/;
 
 test.concurrent('closes some hundred connections paced, v1 after a goodbye, plain with a hint, and ends with 0', async () => {
   const gateway = await start({ DRAIN_SECONDS: '5' });
-  const connect = async (n: number) => (n % 2 ? TestClient.v1(`${gateway.url}/ws/user${n}`) : TestClient.open(`${gateway.url}/ws/user${n}`));
+  const connect = async (n: number) =>
+    n % 2 ? TestClient.v1(`${gateway.url}/ws/user${n}`) : TestClient.open(`${gateway.url}/ws/user${n}`);
   const clients = await Promise.all(Array.from({ length: 300 }, (_, n) => connect(n)));
   const ends = endsOf(clients);
   const exit = gateway.stop();
-  await until(() => ends.length > 0, { what: 'the first close' });
-  // While it drains it takes nobody in, and says so to load balancers.
-  const readiness = await fetch(`${gateway.adminUrl}/readyz`);
-  expect(readiness.status).toBe(503);
-  expect(await readiness.json()).toMatchObject({ ready: false, phase: 'draining', reason: 'the gateway is stopping' });
-  expect((await fetch(`${gateway.adminUrl}/livez`)).status).toBe(200);
-  await expect(TestClient.open(`${gateway.url}/ws`)).rejects.toMatchObject({ status: 503, headers: { 'retry-after': expect.any(String) } });
-  expect(await gateway.metric('tidegate_drain_remaining_connections')).toBeGreaterThan(0);
   expect(await exit).toBe(0);
   await until(() => ends.length === clients.length, { what: 'all to be closed' });
   for (const [n, client] of clients.entries()) {
     expect(client.ended?.code).toBe(1012);
     expect(client.ended?.reason).toMatch(hint);
-    const goodbyes = client.inbox.map((text) => JSON.parse(text) as Json).filter((it) => it.type === 'goodbye');
+    const goodbyes = client.inbox
+      .map((text) => JSON.parse(text) as Json)
+      .filter((it) => it.type === 'goodbye');
     if (n % 2 === 0) expect(goodbyes).toEqual([]);
     else {
-      expect(goodbyes).toEqual([{ type: 'goodbye', code: 1012, reconnectAfterMs: expect.any(Number), closeAfterMs: 1000 }]);
+      expect(goodbyes).toEqual([
+        { type: 'goodbye', code: 1012, reconnectAfterMs: expect.any(Number), closeAfterMs: 1000 },
+      ]);
       expect(Number(goodbyes[0]?.reconnectAfterMs)).toBeLessThanOrEqual(1000);
     }
   }
   // Spread over most of the time, and not in a few heaps: no tenth of it sees half of them go.
   const span = Math.max(...ends) - Math.min(...ends);
   expect(span).toBeGreaterThan(2000);
-  const tenths = Array.from({ length: 10 }, (_, at) => ends.filter((ms) => Math.floor(((ms - Math.min(...ends)) / span) * 9.99) === at).length);
+  const tenths = Array.from(
+    { length: 10 },
+    (_, at) => ends.filter((ms) => Math.floor(((ms - Math.min(...ends)) / span) * 9.99) === at).length,
+  );
   expect(Math.max(...tenths)).toBeLessThan(clients.length / 2);
   // The hints differ, so that those who are closed together do not come back together.
   const hints = new Set(clients.map((client) => client.ended?.reason));
   expect(hints.size).toBeGreaterThan(50);
+});
+
+test.concurrent('takes nobody in while it drains, and says so to load balancers', async () => {
+  const gateway = await start({ DRAIN_SECONDS: '3600' });
+  const clients = [
+    await TestClient.v1(`${gateway.url}/ws/ann`),
+    await TestClient.open(`${gateway.url}/ws/bob`),
+  ];
+  const exit = gateway.stop();
+  await until(() => gateway.log.some((line) => line.msg === 'draining'), { what: 'the drain to begin' });
+  const readiness = await fetch(`${gateway.adminUrl}/readyz`);
+  expect(readiness.status).toBe(503);
+  expect(await readiness.json()).toMatchObject({
+    ready: false,
+    phase: 'draining',
+    reason: 'the gateway is stopping',
+  });
+  expect((await fetch(`${gateway.adminUrl}/livez`)).status).toBe(200);
+  const refused = { status: 503, headers: { 'retry-after': expect.any(String) } };
+  await expect(TestClient.open(`${gateway.url}/ws`)).rejects.toMatchObject(refused);
+  expect(await gateway.metric('tidegate_refusals_total', { reason: 'draining' })).toBe(1);
+  expect(await gateway.metric('tidegate_drain_remaining_connections')).toBeGreaterThan(0);
+  await Promise.all(clients.map((client) => client.leave()));
+  expect(await exit).toBe(0);
 });
 
 test.concurrent('goes on delivering between goodbye and close', async () => {
@@ -83,8 +107,10 @@ test.concurrent('goes on delivering between goodbye and close', async () => {
   // The bus, and what it carries both ways, lives until the last connection is gone.
   let published = 0;
   while (ann.ended === undefined) {
-    if ((await bob.call({ type: 'publish', channel: 'room:1', data: published })).type === 'ok') published += 1;
-    if (published === 3) expect(await ann.call({ type: 'publish', channel: 'room:2', data: 1 })).toMatchObject({ type: 'ok' });
+    if ((await bob.call({ type: 'publish', channel: 'room:1', data: published })).type === 'ok')
+      published += 1;
+    if (published === 3)
+      expect(await ann.call({ type: 'publish', channel: 'room:2', data: 1 })).toMatchObject({ type: 'ok' });
   }
   expect(ann.ended).toMatchObject({ code: 1012 });
   const seen = ann.inbox.map((text) => JSON.parse(text) as Json).filter((it) => it.channel === 'room:1');
@@ -98,7 +124,9 @@ test.concurrent('goes on delivering between goodbye and close', async () => {
 
 test.concurrent('flushes what waits for a connection before it closes it', async () => {
   const gateway = await start({ DRAIN_SECONDS: '0' });
-  const clients = await Promise.all(Array.from({ length: 50 }, (_, n) => TestClient.v1(`${gateway.url}/ws/user${n}`)));
+  const clients = await Promise.all(
+    Array.from({ length: 50 }, (_, n) => TestClient.v1(`${gateway.url}/ws/user${n}`)),
+  );
   await Promise.all(clients.map((it) => it.call({ type: 'subscribe', channel: 'room:1' })));
   const [publisher] = clients;
   for (let n = 0; n < 100; n += 1) publisher?.send({ type: 'publish', channel: 'room:1', data: n, ref: n });
@@ -113,7 +141,9 @@ test.concurrent('flushes what waits for a connection before it closes it', async
 test.concurrent('closes all at once where DRAIN_SECONDS is 0, with a hint all the same', async () => {
   const gateway = await start({ DRAIN_SECONDS: '0' });
   const clients = await Promise.all(
-    Array.from({ length: 200 }, (_, n) => (n % 2 ? TestClient.v1(`${gateway.url}/ws/user${n}`) : TestClient.open(`${gateway.url}/ws/user${n}`))),
+    Array.from({ length: 200 }, (_, n) =>
+      n % 2 ? TestClient.v1(`${gateway.url}/ws/user${n}`) : TestClient.open(`${gateway.url}/ws/user${n}`),
+    ),
   );
   expect(await gateway.stop()).toBe(0);
   for (const client of clients) {
@@ -128,7 +158,11 @@ test.concurrent('is not held up by clients that never answer the close, or never
     const gateway = await start({ DRAIN_SECONDS });
     const peers = await Promise.all(
       Array.from({ length: 20 }, (_, n) =>
-        RawPeer.upgrade(gateway.ports.ws, `/ws/user${n}`, n % 2 ? { 'Sec-WebSocket-Protocol': 'tidegate.v1' } : {}),
+        RawPeer.upgrade(
+          gateway.ports.ws,
+          `/ws/user${n}`,
+          n % 2 ? { 'Sec-WebSocket-Protocol': 'tidegate.v1' } : {},
+        ),
       ),
     );
     for (const peer of peers.slice(0, 10)) peer.stopReading();
@@ -136,9 +170,13 @@ test.concurrent('is not held up by clients that never answer the close, or never
     const half = await RawPeer.connect(gateway.ports.ws);
     half.socket.write('GET /ws HTTP/1.1\r\nHost: x\r\n');
     expect(await gateway.stop()).toBe(0);
-    const [began, ended] = ['draining', 'stopped'].map((msg) => gateway.log.find((line) => line.msg === msg)?.time);
+    const [began, ended] = ['draining', 'stopped'].map(
+      (msg) => gateway.log.find((line) => line.msg === msg)?.time,
+    );
     // A drain, a moment for what had to be cut, and some seconds for a busy machine; no closing time-out of 5 s.
-    expect(Date.parse(String(ended)) - Date.parse(String(began))).toBeLessThan(Number(DRAIN_SECONDS) * 1000 + 4000);
+    expect(Date.parse(String(ended)) - Date.parse(String(began))).toBeLessThan(
+      Number(DRAIN_SECONDS) * 1000 + 4000,
+    );
     for (const peer of [...peers, half]) peer.socket.destroy();
   }
 });
@@ -160,7 +198,9 @@ test.concurrent('stops as soon as the last client has left, however long it may 
 
 test.concurrent('leaves at once on a second signal', async () => {
   const gateway = await start({ DRAIN_SECONDS: '3600' });
-  const clients = await Promise.all(Array.from({ length: 20 }, (_, n) => TestClient.open(`${gateway.url}/ws/user${n}`)));
+  const clients = await Promise.all(
+    Array.from({ length: 20 }, (_, n) => TestClient.open(`${gateway.url}/ws/user${n}`)),
+  );
   gateway.process.kill('SIGTERM');
   await until(() => gateway.log.some((line) => line.msg === 'draining'), { what: 'the drain to begin' });
   gateway.process.kill('SIGTERM');
@@ -187,7 +227,9 @@ test.concurrent('refuses who is in the middle of an upgrade when the drain begin
   await until(() => asked.length > 0, { what: 'the keys to be asked for' });
   const exit = gateway.stop();
   await until(() => gateway.log.some((line) => line.msg === 'draining'), { what: 'the drain to begin' });
-  asked[0]?.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify({ keys: [issuer.key.jwk] }));
+  asked[0]
+    ?.writeHead(200, { 'content-type': 'application/json' })
+    .end(JSON.stringify({ keys: [issuer.key.jwk] }));
   await refused;
   await holder.leave();
   expect(await exit).toBe(0);

@@ -25,7 +25,12 @@ const CUT_GRACE_MS = 500;
 /** Says goodbye to v1 clients and goes on delivering to them until they leave or their time is over; plain clients,
  * which have no goodbye, are closed when it is their turn. Resolves when all are gone, at the latest a moment after
  * `drainMs`. */
-export async function drain(sessions: Sessions, fanout: Fanout, metrics: Metrics, drainMs: number): Promise<void> {
+export async function drain(
+  sessions: Sessions,
+  fanout: Fanout,
+  metrics: Metrics,
+  drainMs: number,
+): Promise<void> {
   const startMs = performance.now();
   const leaveMs = Math.min(MAX_LEAVE_MS, drainMs * LEAVE_SHARE);
   const waiting = shuffled([...sessions]);
@@ -45,7 +50,12 @@ export async function drain(sessions: Sessions, fanout: Fanout, metrics: Metrics
         continue;
       }
       const reconnectAfterMs = hintMs(leaveMs);
-      fanout.send(connection, { type: 'goodbye', code: closes.drain.code, reconnectAfterMs, closeAfterMs: Math.round(leaveMs) });
+      fanout.send(connection, {
+        type: 'goodbye',
+        code: closes.drain.code,
+        reconnectAfterMs,
+        closeAfterMs: Math.round(leaveMs),
+      });
       leaving.push({ connection, atMs: elapsedMs + leaveMs });
     }
     for (; closed < leaving.length && (leaving[closed]?.atMs ?? 0) <= elapsedMs; closed += 1) {

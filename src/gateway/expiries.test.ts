@@ -1,8 +1,10 @@
+import { queryObjects } from 'node:v8';
 import { afterAll, expect, test } from 'vitest';
 import { startLocalGateway } from '../../test/local-gateway.ts';
 import { token, tokenSecret } from '../../test/tokens.ts';
 import { until } from '../../test/until.ts';
 import { TestClient } from '../../test/websocket.ts';
+import { Connection } from './connection.ts';
 
 const gateway = await startLocalGateway({ AUTH: 'jwt', JWT_SECRET: tokenSecret });
 afterAll(() => gateway.stop());
@@ -43,4 +45,24 @@ test.concurrent('goes by the last of many new tokens, also if it ends sooner', a
   }
   expect(await client.close()).toMatchObject({ code: 4402 });
   await until(async () => (await gateway.metric('tidegate_connections')) === 0, { what: 'its end' });
+});
+
+// After the others, whose connections are gone by then.
+test('keeps nothing of connections that leave before their token expires', async () => {
+  const clients = await Promise.all(
+    Array.from({ length: 20 }, (_, n) =>
+      TestClient.v1(`${gateway.url}/ws?token=${token({ sub: `user${n}` })}`),
+    ),
+  );
+  for (const client of clients.slice(0, 10)) {
+    await client.call({
+      type: 'refresh',
+      token: token({ sub: `user${clients.indexOf(client)}`, exp: inSeconds(600) }),
+    });
+  }
+  for (const [n, client] of clients.entries()) n % 2 ? client.ws.terminate() : client.ws.close();
+  await until(async () => (await gateway.metric('tidegate_connections')) === 0, { what: 'all to be gone' });
+  await until(() => queryObjects(Connection, { format: 'count' }) === 0, {
+    what: 'connections to be collected',
+  });
 });

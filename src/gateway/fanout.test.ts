@@ -145,7 +145,11 @@ test('sends frames with the compressed bit to who agreed, bare ones to who did n
   };
   const peers = await Promise.all(
     Object.values(offers).map((offer) =>
-      RawPeer.upgrade(compressing.ports.ws, '/ws', offer === undefined ? {} : { 'Sec-WebSocket-Extensions': offer }),
+      RawPeer.upgrade(
+        compressing.ports.ws,
+        '/ws',
+        offer === undefined ? {} : { 'Sec-WebSocket-Extensions': offer },
+      ),
     ),
   );
   const ann = await TestClient.open(`${compressing.url}/ws/ann`);
@@ -164,7 +168,10 @@ test('sends frames with the compressed bit to who agreed, bare ones to who did n
 });
 
 test('closes with 1009 when a small frame inflates to more than is allowed, and with 1007 when it cannot be inflated', async () => {
-  const bomb = deflateRawSync(Buffer.alloc(50 * MIB), { finishFlush: constants.Z_SYNC_FLUSH }).subarray(0, -4);
+  const bomb = deflateRawSync(Buffer.alloc(50 * MIB), { finishFlush: constants.Z_SYNC_FLUSH }).subarray(
+    0,
+    -4,
+  );
   for (const [payload, code] of [
     [bomb, 1009],
     [Buffer.from([0xff, 0xff, 0xff, 0xff]), 1007],
@@ -176,9 +183,12 @@ test('closes with 1009 when a small frame inflates to more than is allowed, and 
     frame[0] = 0xc1;
     peer.socket.write(frame);
     expect(await peer.closed()).toBe(code);
-    await until(async () => (await compressing.metric('tidegate_closes_total', { code: String(code) })) === 1, {
-      what: `a close counted as ${code}`,
-    });
+    await until(
+      async () => (await compressing.metric('tidegate_closes_total', { code: String(code) })) === 1,
+      {
+        what: `a close counted as ${code}`,
+      },
+    );
   }
 });
 
@@ -186,7 +196,9 @@ test('closes with 1009 when a small frame inflates to more than is allowed, and 
 
 /** A v1 connection that subscribes and then reads nothing. */
 async function slowPeer(gateway: TestGateway, channel: string): Promise<RawPeer> {
-  const peer = await RawPeer.upgrade(gateway.ports.ws, '/ws/slow', { 'Sec-WebSocket-Protocol': 'tidegate.v1' });
+  const peer = await RawPeer.upgrade(gateway.ports.ws, '/ws/slow', {
+    'Sec-WebSocket-Protocol': 'tidegate.v1',
+  });
   peer.send(opcodes.text, JSON.stringify({ type: 'subscribe', channel, ref: 'sub' }));
   await until(() => framesOf(peer).some((it) => it.ref === 'sub'), { what: 'a subscription' });
   peer.stopReading();
@@ -236,7 +248,8 @@ function nextMessage({ ws, inbox }: TestClient): Promise<Json> {
   });
 }
 
-const numbersOf = (frames: Json[]) => frames.filter((it) => it.type === 'message').map((it) => (it.data as { n: number }).n);
+const numbersOf = (frames: Json[]) =>
+  frames.filter((it) => it.type === 'message').map((it) => (it.data as { n: number }).n);
 
 test('closes a slow consumer with 4401, and delays nobody else over it', async () => {
   const slow = await slowPeer(small, 'room:slow');
@@ -255,7 +268,9 @@ test('closes a slow consumer with 4401, and delays nobody else over it', async (
   const numbers = numbersOf(framesOf(slow));
   expect(numbers).toEqual(Array.from({ length: numbers.length }, (_, at) => at + 1));
   expect(numbers.length).toBeLessThan(last);
-  await until(async () => (await small.metric('tidegate_closes_total', { code: '4401' })) > 0, { what: 'its end' });
+  await until(async () => (await small.metric('tidegate_closes_total', { code: '4401' })) > 0, {
+    what: 'its end',
+  });
   await until(async () => (await small.metric('tidegate_backlog_bytes')) === 0, { what: 'no backlog' });
   await other.leave();
 });
@@ -267,7 +282,10 @@ test('cuts a slow consumer that does not read its close either', async () => {
   const disconnected = () => small.metric('tidegate_slow_consumers_total', { action: 'disconnect' });
   const before = await disconnected();
   await publishUntil(other, 'room:deaf', async () => (await disconnected()) > before);
-  await until(async () => (await small.metric('tidegate_connections')) === 1, { what: 'its end', timeoutMs: 20_000 });
+  await until(async () => (await small.metric('tidegate_connections')) === 1, {
+    what: 'its end',
+    timeoutMs: 20_000,
+  });
   expect(await small.metric('tidegate_congested_connections')).toBe(0);
   await other.leave();
 });
@@ -321,7 +339,9 @@ test('closes a slow plain client that could not be told of a drop, and tells one
   expect(await bare.closed()).toBe(4401);
   expect(beating.ended).toBe(false);
   beating.resume();
-  await until(() => beating.received.includes('{"type":"gap","channel":"hall:all","reason":"slow"}'), { what: 'a gap' });
+  await until(() => beating.received.includes('{"type":"gap","channel":"hall:all","reason":"slow"}'), {
+    what: 'a gap',
+  });
   beating.socket.destroy();
   await publisher.leave();
 });
@@ -375,7 +395,9 @@ test('cuts the largest backlog first when all together are too much', async () =
   await until(() => greater.ended, { what: 'the larger one to be cut' });
   // The smaller one lives, and lacks nothing.
   lesser.resume();
-  await until(() => numbersOf(framesOf(lesser)).length === inLesser, { what: 'all messages of the smaller one' });
+  await until(() => numbersOf(framesOf(lesser)).length === inLesser, {
+    what: 'all messages of the smaller one',
+  });
   expect(numbersOf(framesOf(lesser))).toEqual(Array.from({ length: inLesser }, (_, at) => at + 1));
   expect(lesser.ended).toBe(false);
   lesser.socket.destroy();

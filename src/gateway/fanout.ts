@@ -8,7 +8,12 @@
 import type { Metrics } from '../platform/metrics.ts';
 import { type Close, closes } from '../protocol/close.ts';
 import { compressedTextFrame, textFrame } from '../protocol/frames.ts';
-import { encodeMessage, encodeServerMessage, type GapReason, type ServerMessage } from '../protocol/messages.ts';
+import {
+  encodeMessage,
+  encodeServerMessage,
+  type GapReason,
+  type ServerMessage,
+} from '../protocol/messages.ts';
 import { PLAIN_RESET, withPlainId } from '../protocol/plain.ts';
 import { formatPosition, type Position, plainId } from '../protocol/positions.ts';
 import type { Connection } from './connection.ts';
@@ -76,7 +81,8 @@ export class Batch {
       for (let at: Batch | undefined = this; at !== undefined; at = at.#previous) {
         if (at.#frame !== undefined) frames.push(at.#frame);
       }
-      this.#buffer = frames.length === 1 && frames[0] !== undefined ? frames[0] : Buffer.concat(frames.reverse());
+      this.#buffer =
+        frames.length === 1 && frames[0] !== undefined ? frames[0] : Buffer.concat(frames.reverse());
     }
     return this.#buffer;
   }
@@ -101,7 +107,10 @@ export class Run {
     const encoding = (connection.protocol === 'v1' ? 1 : 0) | (connection.compressed ? 2 : 0);
     let buffer = this.#buffers[encoding];
     if (buffer === undefined) {
-      buffer = this.#encode(connection.protocol === 'v1', connection.compressed ? compressedTextFrame : textFrame);
+      buffer = this.#encode(
+        connection.protocol === 'v1',
+        connection.compressed ? compressedTextFrame : textFrame,
+      );
       this.#buffers[encoding] = buffer;
     }
     return buffer;
@@ -123,7 +132,14 @@ export class Run {
     if (kind === 'presence') return `{"type":"presence","channel":"${channel}",${payload.slice(1)}`;
     const data = foreign ? JSON.stringify(payload) : payload;
     const where = position === undefined ? undefined : formatPosition(position);
-    return encodeMessage({ ...(channel !== undefined && { channel }), position: where, id, from, foreign, payload: data });
+    return encodeMessage({
+      ...(channel !== undefined && { channel }),
+      position: where,
+      id,
+      from,
+      foreign,
+      payload: data,
+    });
   }
 }
 
@@ -183,7 +199,8 @@ export class Fanout {
     if (this.#isOverBound(connection, frame.length)) {
       // Perhaps it only asked for much at once: what waits for the end of the turn goes now, and shows.
       this.#write(connection);
-      if (connection.congested && this.#isOverBound(connection, frame.length)) return this.#disconnect(connection);
+      if (connection.congested && this.#isOverBound(connection, frame.length))
+        return this.#disconnect(connection);
     }
     this.#append(connection, frame);
     this.#schedule();
@@ -219,7 +236,8 @@ export class Fanout {
   tellGap(connection: Connection, group: Group, reason: GapReason, position?: Position): void {
     if (!canBeTold(connection, group) || !connection.isOpen) return;
     this.#metrics.gaps.inc({ reason });
-    if (connection.protocol === 'plain' && group.namespace.durable !== undefined) return this.sendText(connection, PLAIN_RESET);
+    if (connection.protocol === 'plain' && group.namespace.durable !== undefined)
+      return this.sendText(connection, PLAIN_RESET);
     const where = group.channel === undefined ? ({ direct: true } as const) : { channel: group.channel };
     const follows = position === undefined ? {} : { position: formatPosition(position) };
     this.send(connection, { type: 'gap', ...where, reason, ...follows });

@@ -9,16 +9,18 @@ const SLOTS = 64;
 
 const PLAIN_PING_FRAME = textFrame(PLAIN_PING);
 
-/** A wheel with two hands: one pings a slot, the other follows at the pong time-out and cuts whoever has sent
- * nothing in between. A frozen peer is gone after one interval and one time-out at the most. */
+/** A wheel that pings one slot after another, and cuts whoever has sent nothing within the time-out. A frozen peer is
+ * gone after one interval and one time-out at the most. */
 export class Heartbeat {
   readonly #slots: Set<Connection>[] = Array.from({ length: SLOTS }, () => new Set());
   readonly #slotOf = new WeakMap<Connection, Set<Connection>>();
-  readonly #lagSlots: number;
+  readonly #pongTimeoutMs: number;
   readonly #cut: (connection: Connection) => void;
   readonly #timer: NodeJS.Timeout;
   readonly #startMs = performance.now();
   readonly #slotMs: number;
+  /** Slots that were pinged and have not been checked, the earliest first. */
+  readonly #pinged: { slot: Set<Connection>; atMs: number }[] = [];
   #ticks = 0;
   #nextSlot = 0;
 
@@ -26,9 +28,10 @@ export class Heartbeat {
   constructor(intervalMs: number, pongTimeoutMs: number, cut: (connection: Connection) => void) {
     this.#cut = cut;
     this.#slotMs = intervalMs / SLOTS;
-    this.#lagSlots = Math.max(1, Math.min(SLOTS - 1, Math.ceil((pongTimeoutMs / intervalMs) * SLOTS)));
+    // A slot is checked before its next ping.
+    this.#pongTimeoutMs = Math.min(pongTimeoutMs, intervalMs - this.#slotMs);
     // Not in the timer itself: after a stall (a frozen pod, a long collection) timers run before the pongs that have
-    // come meanwhile are read, and everybody would be cut.
+    // come meanwhile are read.
     this.#timer = setInterval(() => setImmediate(() => this.#turn()), this.#slotMs).unref();
   }
 
@@ -51,14 +54,25 @@ export class Heartbeat {
     clearInterval(this.#timer);
   }
 
-  /** Turns as far as the time says, so that a late timer does not stretch the interval; but never two pings for
-   * one slot at once. */
+  /** Turns as far as the time says, so that a late timer does not stretch the interval. But the time-out of a ping
+   * begins when it is really sent: after a stall it would otherwise be over before any pong could come. */
   #turn(): void {
-    const due = Math.floor((performance.now() - this.#startMs) / this.#slotMs);
-    this.#ticks = Math.max(this.#ticks, due - SLOTS + 1);
+    const nowMs = performance.now();
+    for (
+      let [first] = this.#pinged;
+      first && nowMs - first.atMs >= this.#pongTimeoutMs;
+      [first] = this.#pinged
+    ) {
+      this.#pinged.shift();
+      for (const connection of first.slot) this.#check(connection);
+    }
+    const due = Math.floor((nowMs - this.#startMs) / this.#slotMs);
+    this.#ticks = Math.max(this.#ticks, due - SLOTS);
     for (; this.#ticks < due; this.#ticks += 1) {
-      for (const connection of this.#slots[(this.#ticks - this.#lagSlots + SLOTS) % SLOTS] ?? []) this.#check(connection);
-      for (const connection of this.#slots[this.#ticks % SLOTS] ?? []) this.#ping(connection);
+      const slot = this.#slots[this.#ticks % SLOTS];
+      if (slot === undefined || this.#pinged.some((it) => it.slot === slot)) continue;
+      this.#pinged.push({ slot, atMs: nowMs });
+      for (const connection of slot) this.#ping(connection);
     }
   }
 

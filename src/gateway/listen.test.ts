@@ -156,7 +156,9 @@ test('survives whatever stands where the path should be', async () => {
 test('takes an absolute URL as target, as the standard asks of servers', async () => {
   const { ports } = tough;
   const peer = await RawPeer.connect(ports.ws);
-  peer.socket.write(upgradeRequest('http://gateway.example:8080/ws/ann?x=1', { 'Sec-WebSocket-Protocol': 'tidegate.v1' }));
+  peer.socket.write(
+    upgradeRequest('http://gateway.example:8080/ws/ann?x=1', { 'Sec-WebSocket-Protocol': 'tidegate.v1' }),
+  );
   await until(() => peer.received.includes('"welcome"'), { what: 'a welcome' });
   expect(peer.received.toString()).toContain('"user":"ann"');
   peer.socket.destroy();
@@ -167,9 +169,17 @@ test('takes an absolute URL as target, as the standard asks of servers', async (
 test('answers a URL or headers that are far too long with 431, and garbage with 400', async () => {
   const { ports } = tough;
   // The rest of what was sent is never read, so a reset may come before the answer has been read.
-  const long = [upgradeRequest(`/ws/${'x'.repeat(100_000)}`), upgradeRequest('/ws', { Cookie: 'y'.repeat(100_000) })];
+  const long = [
+    upgradeRequest(`/ws/${'x'.repeat(100_000)}`),
+    upgradeRequest('/ws', { Cookie: 'y'.repeat(100_000) }),
+  ];
   for (const request of long) expect(statusOf(await exchange(ports.ws, request))).toBeOneOf([431, 0]);
-  const garbage = ['\0\0\0\0\r\n\r\n', '\x16\x03\x01\x02\x00\x01\x00\x01\xfc', 'GET\r\n\r\n', 'GET /ws HTTP/9.9\r\n\r\n'];
+  const garbage = [
+    '\0\0\0\0\r\n\r\n',
+    '\x16\x03\x01\x02\x00\x01\x00\x01\xfc',
+    'GET\r\n\r\n',
+    'GET /ws HTTP/9.9\r\n\r\n',
+  ];
   for (const request of garbage) expect(statusOf(await exchange(ports.ws, request))).toBe(400);
   expect(await tough.metric('tidegate_refusals_total', { reason: 'bad_request' })).toBeGreaterThanOrEqual(4);
 });
@@ -199,7 +209,9 @@ test('ends a socket that sends nothing, half a header, or a header byte by byte'
   for (const peer of [silent, half, slow]) expect(statusOf(await peer.end())).toBe(408);
   await body.end();
   clearInterval(drip);
-  expect(await tough.metric('tidegate_refusals_total', { reason: 'handshake_timeout' })).toBeGreaterThanOrEqual(3);
+  expect(
+    await tough.metric('tidegate_refusals_total', { reason: 'handshake_timeout' }),
+  ).toBeGreaterThanOrEqual(3);
 });
 
 test('lets in the listed origins and who sends none, and answers others with 403', async () => {
@@ -256,7 +268,9 @@ test('closes a connection over the cap of its user with 4406, and nobody else', 
   expect(await third.close()).toMatchObject({ code: 4406 });
   const bob = await TestClient.open(`${capped.url}/ws/bob`);
   await anns[0]?.leave();
-  await until(async () => (await capped.metric('tidegate_connections')) === 2, { what: 'the first to be gone' });
+  await until(async () => (await capped.metric('tidegate_connections')) === 2, {
+    what: 'the first to be gone',
+  });
   const fourth = await TestClient.v1(`${capped.url}/ws/ann`);
   expect([anns[1]?.ended, bob.ended, fourth.ended]).toEqual([undefined, undefined, undefined]);
 });
@@ -266,7 +280,9 @@ test('limits upgrades by the address that the last trusted proxy saw, not by wha
   const limited = await start({ UPGRADE_RATE: '1', TRUSTED_PROXIES: '1' });
   const attempts = Array.from({ length: 30 }, (_, n) => `10.9.8.${n}, 203.0.113.7`);
   const results = await Promise.allSettled(
-    attempts.map((forwarded) => TestClient.open(`${limited.url}/ws`, { headers: { 'X-Forwarded-For': forwarded } })),
+    attempts.map((forwarded) =>
+      TestClient.open(`${limited.url}/ws`, { headers: { 'X-Forwarded-For': forwarded } }),
+    ),
   );
   const open = results.filter((result) => result.status === 'fulfilled').length;
   expect(open).toBeGreaterThanOrEqual(10);
@@ -275,7 +291,9 @@ test('limits upgrades by the address that the last trusted proxy saw, not by wha
   expect(refused.status).toBe(429);
   expect(Number(refused.headers['retry-after'])).toBeGreaterThanOrEqual(1);
   // Somebody else, and who came without a proxy, have buckets of their own.
-  await (await TestClient.open(`${limited.url}/ws`, { headers: { 'X-Forwarded-For': '203.0.113.8' } })).leave();
+  await (
+    await TestClient.open(`${limited.url}/ws`, { headers: { 'X-Forwarded-For': '203.0.113.8' } })
+  ).leave();
   await (await TestClient.open(`${limited.url}/ws`)).leave();
 });
 

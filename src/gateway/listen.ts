@@ -1,6 +1,6 @@
 // Listening: the public listener. A ladder of checks that every upgrade climbs; each exit has its own status.
 
-import { createServer, type IncomingMessage, STATUS_CODES, type Server } from 'node:http';
+import { createServer, type IncomingMessage, type Server, STATUS_CODES } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { WebSocketServer } from 'ws';
 import type { Report } from '../platform/logs.ts';
@@ -108,7 +108,8 @@ export class Listener {
     });
     // What cannot be parsed gets a plain answer; the default one is the same, but keeps the socket of a slow reader.
     this.#server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
-      const status = error.code === 'ERR_HTTP_REQUEST_TIMEOUT' ? 408 : error.code === 'HPE_HEADER_OVERFLOW' ? 431 : 400;
+      const status =
+        error.code === 'ERR_HTTP_REQUEST_TIMEOUT' ? 408 : error.code === 'HPE_HEADER_OVERFLOW' ? 431 : 400;
       options.metrics.refusals.inc({ reason: status === 408 ? 'handshake_timeout' : 'bad_request' });
       refuse(socket, status, 'The request cannot be understood.');
     });
@@ -122,7 +123,9 @@ export class Listener {
       this.#server.listen({ port, ...(host !== undefined && { host }), backlog: ACCEPT_QUEUE }, resolve);
     });
     // A connection that could not be accepted must not end those that were.
-    this.#server.removeAllListeners('error').on('error', (error) => this.#options.report('listen.accept', error));
+    this.#server
+      .removeAllListeners('error')
+      .on('error', (error) => this.#options.report('listen.accept', error));
     const address = this.#server.address();
     return typeof address === 'object' && address !== null ? address.port : port;
   }
@@ -138,14 +141,22 @@ export class Listener {
     await new Promise((resolve) => this.#server.close(resolve));
   }
 
-  #page(request: IncomingMessage): { status: number; headers: Record<string, string>; body: string | Buffer } {
+  #page(request: IncomingMessage): {
+    status: number;
+    headers: Record<string, string>;
+    body: string | Buffer;
+  } {
     const { path } = splitTarget(request.url ?? '');
     const page = request.method === 'GET' ? this.#options.demo?.page(path) : undefined;
     if (page !== undefined) return { status: 200, ...page };
     const isWebSocket = path === '/ws' || path.startsWith('/ws/');
     const headers = { 'content-type': 'text/plain; charset=utf-8' };
     if (!isWebSocket) return { status: 404, headers, body: 'Not found. Connect a WebSocket to /ws.\n' };
-    return { status: 426, headers: { ...headers, upgrade: 'websocket' }, body: 'This is a WebSocket: connect with ws:// or wss://.\n' };
+    return {
+      status: 426,
+      headers: { ...headers, upgrade: 'websocket' },
+      body: 'This is a WebSocket: connect with ws:// or wss://.\n',
+    };
   }
 
   async #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
@@ -166,7 +177,8 @@ export class Listener {
 
   /** The ladder. What is cheap comes first; what a browser could not read as a status comes last, as a close code. */
   async #climb(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
-    const { allowedOrigins, authenticator, maxConnections, sessions, addressRates, cookie, trustedProxies } = this.#options;
+    const { allowedOrigins, authenticator, maxConnections, sessions, addressRates, cookie, trustedProxies } =
+      this.#options;
     const { user: claimedUser, query } = readPath(request.url ?? '');
     const { origin } = request.headers;
     if (allowedOrigins.length > 0 && origin !== undefined && !allowedOrigins.includes(origin)) {
@@ -178,7 +190,8 @@ export class Listener {
     }
     const address = addressOf(request, trustedProxies);
     const waitMs = addressRates.take(address, performance.now());
-    if (waitMs > 0) throw new Refusal(429, 'rate', 'Too many connections from this address.', Math.ceil(waitMs / 1000));
+    if (waitMs > 0)
+      throw new Refusal(429, 'rate', 'Too many connections from this address.', Math.ceil(waitMs / 1000));
 
     // Without an origin it is no browser, and nobody can have been tricked into sending the cookie along; but then
     // it has no use for one either.
@@ -192,7 +205,13 @@ export class Listener {
     } catch (error) {
       if (!(error instanceof TokenRefused)) throw error;
       this.#options.metrics.refusals.inc({ reason: error.retryable ? 'keys_unavailable' : 'token' });
-      return this.#closeAtOnce(request, socket, head, error.retryable ? closes.overload : closes.refused, error.message);
+      return this.#closeAtOnce(
+        request,
+        socket,
+        head,
+        error.retryable ? closes.overload : closes.refused,
+        error.message,
+      );
     }
     // The drain may have begun while the token was checked, and would not know this connection.
     if (this.#refusing) throw this.#draining();
@@ -200,7 +219,14 @@ export class Listener {
       const protocol = ws.protocol === V1_SUBPROTOCOL ? 'v1' : 'plain';
       // All share one compression with the full window; who asked for a smaller one gets frames uncompressed.
       const compressed = ws.extensions.includes('permessage-deflate') && !asksForSmallWindow(request);
-      sessions.open(ws as ConnectionSocket, socket, { identity, protocol, compressed, heartbeat, lastEventId: query.get('lastEventId') ?? undefined, address });
+      sessions.open(ws as ConnectionSocket, socket, {
+        identity,
+        protocol,
+        compressed,
+        heartbeat,
+        lastEventId: query.get('lastEventId') ?? undefined,
+        address,
+      });
     });
   }
 
@@ -243,7 +269,9 @@ function readPath(url: string): { user: string | undefined; query: URLSearchPara
 function splitTarget(target: string): { path: string; search: string } {
   const local = target.replace(/^https?:\/\/[^/?#]*/i, '');
   const queryAt = local.indexOf('?');
-  return queryAt === -1 ? { path: local, search: '' } : { path: local.slice(0, queryAt), search: local.slice(queryAt) };
+  return queryAt === -1
+    ? { path: local, search: '' }
+    : { path: local.slice(0, queryAt), search: local.slice(queryAt) };
 }
 
 function asksForSmallWindow(request: IncomingMessage): boolean {

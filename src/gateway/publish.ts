@@ -57,16 +57,22 @@ export class Publisher {
     const { channel, namespace, payload, sender, skip, key } = publication;
     if (namespace.raw) return this.#publishRaw(publication);
     if (namespace.durable !== undefined || key !== undefined) return this.#append(publication);
-    const id = await this.#publishEnvelope(topicOf(channel, namespace), namespace.name, namespace.maxMessageBytes, {
-      payload,
-      ...(sender !== undefined && { sender }),
-      ...(skip !== undefined && { skip }),
-    });
+    const id = await this.#publishEnvelope(
+      topicOf(channel, namespace),
+      namespace.name,
+      namespace.maxMessageBytes,
+      {
+        payload,
+        ...(sender !== undefined && { sender }),
+        ...(skip !== undefined && { skip }),
+      },
+    );
     return { id };
   }
 
   async #publishRaw({ channel, namespace, payload, skip }: Publication): Promise<Published> {
-    if (skip !== undefined) throw new TidegateError('raw_channel', 'A raw channel cannot leave its sender out.');
+    if (skip !== undefined)
+      throw new TidegateError('raw_channel', 'A raw channel cannot leave its sender out.');
     const bytes = Buffer.from(rawText(payload));
     if (bytes.length > rawLimitBytes(namespace)) throw new TidegateError('too_large');
     this.#metrics.messagesIn.inc({ namespace: namespace.name });

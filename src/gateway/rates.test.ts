@@ -32,7 +32,10 @@ test('lets an amount above the burst through when it is full', () => {
 });
 
 test('never gives more than the burst and the rate, and says how long to wait to the millisecond', () => {
-  const step = fc.record({ amount: fc.integer({ min: 1, max: 20 }), afterMs: fc.integer({ min: 0, max: 500 }) });
+  const step = fc.record({
+    amount: fc.integer({ min: 1, max: 20 }),
+    afterMs: fc.integer({ min: 0, max: 500 }),
+  });
   fc.assert(
     fc.property(
       fc.integer({ min: 1, max: 1000 }),
@@ -87,7 +90,8 @@ afterAll(() => gateway.stop());
 test.concurrent('answers messages over the rate with how long to wait, and takes them again after that', async () => {
   const client = await TestClient.v1(`${gateway.url}/ws/ann`);
   for (let ref = 1; ref <= 15; ref += 1) client.send({ type: 'ping', ref });
-  for (let ref = 1; ref <= 10; ref += 1) expect(await client.json((it) => it.ref === ref)).toEqual({ type: 'ok', ref });
+  for (let ref = 1; ref <= 10; ref += 1)
+    expect(await client.json((it) => it.ref === ref)).toEqual({ type: 'ok', ref });
   const refused = await client.json((it) => it.ref === 15);
   expect(refused).toMatchObject({ type: 'error', code: 'rate_limited', retryable: true });
   expect(refused.retryAfterMs).toBeGreaterThan(0);
@@ -108,7 +112,8 @@ test.concurrent('closes with 4404 who goes on after having been told', async () 
   expect(await v1.close()).toMatchObject({ code: 4404 });
   expect(await plain.close()).toMatchObject({ code: 4404 });
   // Everybody was told before.
-  for (const client of [v1, plain]) expect(client.inbox.filter((it) => it.includes('"rate_limited"'))).toHaveLength(20);
+  for (const client of [v1, plain])
+    expect(client.inbox.filter((it) => it.includes('"rate_limited"'))).toHaveLength(20);
 });
 
 test.concurrent('limits bytes as well as messages', async () => {

@@ -29,7 +29,16 @@ async function countedCloses(it: LocalGateway, code: string, doIt: () => Promise
 test('publishes every text of a plain client as exactly sender and text', async () => {
   const ann = await TestClient.open(`${gateway.url}/ws/ann`);
   const bob = await TestClient.open(`${gateway.url}/ws/bob`);
-  for (const text of ['hello', '', '{"json":1}', '"quoted"', 'line\nline', 'Grüße 🌊\u2028', 'TG1 {}\n{}', '{"type":"pingpong"}']) {
+  for (const text of [
+    'hello',
+    '',
+    '{"json":1}',
+    '"quoted"',
+    'line\nline',
+    'Grüße 🌊\u2028',
+    'TG1 {}\n{}',
+    '{"type":"pingpong"}',
+  ]) {
     ann.send(text);
     const expected = JSON.stringify({ sender: 'ann', text });
     expect(await bob.text()).toBe(expected);
@@ -208,7 +217,9 @@ test('keeps nothing of connections that are gone, however they went', async () =
       ),
     );
     const v1 = clients.filter((_, n) => n % 2 === 0);
-    await Promise.all(v1.map((it, n) => it.call({ type: 'subscribe', channels: [`hall:${n % 3}`, `room:${n}`] })));
+    await Promise.all(
+      v1.map((it, n) => it.call({ type: 'subscribe', channels: [`hall:${n % 3}`, `room:${n}`] })),
+    );
     for (const [n, client] of clients.entries()) {
       if (n % 2 === 0) client.send({ type: 'publish', channel: `hall:${n % 3}`, data: n });
       else client.send(`text ${n}`);
@@ -228,5 +239,7 @@ test('keeps nothing of connections that are gone, however they went', async () =
   expect(await gateway.metric('tidegate_congested_connections')).toBe(0);
   expect(await gateway.metric('tidegate_backlog_bytes')).toBe(0);
   // No wheel, group, timer or promise holds one of them.
-  await until(() => queryObjects(Connection, { format: 'count' }) === 0, { what: 'connections to be collected' });
+  await until(() => queryObjects(Connection, { format: 'count' }) === 0, {
+    what: 'connections to be collected',
+  });
 });

@@ -85,7 +85,9 @@ export interface Opening {
 export class Sessions {
   readonly #options: SessionsOptions;
   readonly #connections = new Set<Connection>();
-  readonly #onMessage = ofSocket((connection, data: RawData, isBinary: boolean) => this.#message(connection, data, isBinary));
+  readonly #onMessage = ofSocket((connection, data: RawData, isBinary: boolean) =>
+    this.#message(connection, data, isBinary),
+  );
   readonly #onPing = ofSocket((connection, data: Buffer) => this.#ping(connection, data));
   readonly #onPong = ofSocket((connection, data: Buffer) => this.#pong(connection, data));
   readonly #onError = ofSocket((connection, error: NodeJS.ErrnoException) => this.#failed(connection, error));
@@ -109,7 +111,12 @@ export class Sessions {
     const { bans, hub, limits, metrics, expiries } = this.#options;
     const { user } = opening.identity;
     const { protocol } = opening;
-    const connection = new Connection({ ws, socket, ...opening, toldOfGaps: protocol === 'v1' || opening.heartbeat });
+    const connection = new Connection({
+      ws,
+      socket,
+      ...opening,
+      toldOfGaps: protocol === 'v1' || opening.heartbeat,
+    });
     ws.connection = connection;
     ws.on('message', this.#onMessage);
     ws.on('ping', this.#onPing);
@@ -182,9 +189,16 @@ export class Sessions {
   #enterPlain(connection: Connection, lastEventId: string | undefined): void {
     const { commands, heartbeat, plainChannel } = this.#options;
     heartbeat.add(connection);
-    commands.enterPlain(connection, plainChannel, lastEventId === undefined ? undefined : placeOfPlainId(lastEventId)).catch((error: unknown) => {
-      if (!(error instanceof TidegateError) || error.code !== 'forbidden') commands.answerError(connection, undefined, error);
-    });
+    commands
+      .enterPlain(
+        connection,
+        plainChannel,
+        lastEventId === undefined ? undefined : placeOfPlainId(lastEventId),
+      )
+      .catch((error: unknown) => {
+        if (!(error instanceof TidegateError) || error.code !== 'forbidden')
+          commands.answerError(connection, undefined, error);
+      });
   }
 
   #message(connection: Connection, data: RawData, isBinary: boolean): void {
@@ -253,7 +267,11 @@ export class Sessions {
   #refuseForRate(connection: Connection, commandText: string | undefined, retryAfterMs: number): void {
     if (!connection.isOpen) return;
     const ref = commandText === undefined ? undefined : decodeCommand(commandText).ref;
-    this.#options.commands.answerError(connection, ref, new TidegateError('rate_limited', undefined, { retryAfterMs }));
+    this.#options.commands.answerError(
+      connection,
+      ref,
+      new TidegateError('rate_limited', undefined, { retryAfterMs }),
+    );
   }
 
   /** Pings are answered here and not by the library, so that a client cannot make a backlog by pinging and not reading. */
@@ -285,7 +303,10 @@ export class Sessions {
     metrics.closes.inc({ code: closeCodeLabel(closeCode) });
     const { id, user, openedAtMs, messagesIn, messagesOut } = connection;
     const durationMs = Date.now() - openedAtMs;
-    log.info({ connection: id, user, code: closeCode, durationMs, messagesIn, messagesOut }, 'connection closed');
+    log.info(
+      { connection: id, user, code: closeCode, durationMs, messagesIn, messagesOut },
+      'connection closed',
+    );
   }
 
   /** Takes the connection out of everything but the count of those that have not ended, and of the backlogs: its

@@ -111,7 +111,9 @@ function errorCodesTable(): string {
 async function metricsTable(): Promise<string> {
   const { registry } = createMetrics('docs');
   // The runtime's own differ between platforms and versions of Node.
-  const own = (await registry.getMetricsAsJSON()).filter(({ name }) => !/^tidegate_(process|nodejs)_/.test(name));
+  const own = (await registry.getMetricsAsJSON()).filter(
+    ({ name }) => !/^tidegate_(process|nodejs)_/.test(name),
+  );
   return table(
     ['Name', 'Type', 'Labels', 'Meaning'],
     own.map(({ name, type, help }) => {

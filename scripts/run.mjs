@@ -31,7 +31,8 @@ const onTerminal = [0, 1, 2].some((descriptor) => isatty(descriptor));
 
 /** Each command gets the Node to use and the arguments after it, and returns how it ended: { code, signal }. */
 const commands = {
-  start: (node, args) => run(node, ['src/gateway.ts', ...args], startDefaults()),
+  // In a group of its own: a second signal ends a gateway at once, so each must reach it just once.
+  start: (node, args) => run(node, ['src/gateway.ts', ...args], startDefaults(), 'inherit', !windows),
   test: async (node, args) => {
     await ensureRedis();
     await tryForChromium();
@@ -112,15 +113,15 @@ async function check(node) {
  * Runs a program in the project's root, and passes on the signals that end it, each wish once: to a
  * gateway that drains, a second signal means "at once".
  */
-function run(program, args, env = {}, stdio = 'inherit') {
+function run(program, args, env = {}, stdio = 'inherit', detached = false) {
   return new Promise((resolve, reject) => {
-    const child = spawn(program, args, { cwd: root, stdio, env: { ...process.env, ...env } });
+    const child = spawn(program, args, { cwd: root, stdio, detached, env: { ...process.env, ...env } });
     const recent = new Set();
     let asked = false;
     const forward = (signal) => {
       asked = true;
       // From a terminal, Ctrl-C and hang-up reach every process of the group, so the child has it already.
-      if (onTerminal && signal !== 'SIGTERM') return;
+      if (!detached && onTerminal && signal !== 'SIGTERM') return;
       if (recent.has(signal)) return; // npm passes on what the whole group was sent, a moment later
       recent.add(signal);
       setTimeout(() => recent.delete(signal), 100).unref();

@@ -360,13 +360,13 @@ async function main(args: readonly string[]): Promise<void> {
   }
 
   let gateway: Promise<Gateway> | undefined;
-  let signals = 0;
+  let stopping = false;
   const onSignal = (signal: NodeJS.Signals) => {
-    signals += 1;
-    if (signals > 1) {
+    if (stopping) {
       log.warn({ signal }, 'second signal: leaving at once');
       process.exit(1);
     }
+    stopping = true;
     log.info({ signal }, 'stopping');
     // Before it serves there is nothing to drain.
     Promise.race([gateway, Promise.resolve()])

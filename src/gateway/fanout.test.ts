@@ -373,7 +373,7 @@ test('keeps a bounded backlog of pongs for who pings and never reads', async () 
   for (let at = 0; at < 100; at += 1) await new Promise((resolve) => peer.socket.write(many, resolve));
   const other = await TestClient.v1(`${small.url}/ws/other`);
   expect(await other.call({ type: 'ping' })).toMatchObject({ type: 'ok' });
-  expect(await small.metric('tidegate_process_resident_memory_bytes')).toBeLessThan(300 * MIB);
+  expect(await residentBytes(small)).toBeLessThan(300 * MIB);
   peer.socket.destroy();
   await other.leave();
 });
@@ -417,7 +417,7 @@ test('stays within its memory however many read nothing', async () => {
   });
   // Between two looks every peer may get one turn's messages more.
   expect(most).toBeLessThan(4 * MIB + peers.length * 64 * KIB);
-  expect(await large.metric('tidegate_process_resident_memory_bytes')).toBeLessThan(400 * MIB);
+  expect(await residentBytes(large)).toBeLessThan(400 * MIB);
   for (const peer of peers) peer.socket.destroy();
   await publisher.leave();
 });

@@ -199,8 +199,10 @@ export class Fanout {
     if (this.#isOverBound(connection, frame.length)) {
       // Perhaps it only asked for much at once: what waits for the end of the turn goes now, and shows.
       this.#write(connection);
-      if (connection.congested && this.#isOverBound(connection, frame.length))
-        return this.#disconnect(connection);
+      if (connection.congested && this.#isOverBound(connection, frame.length)) {
+        this.#disconnect(connection);
+        return;
+      }
     }
     this.#append(connection, frame);
     this.#schedule();
@@ -236,8 +238,10 @@ export class Fanout {
   tellGap(connection: Connection, group: Group, reason: GapReason, position?: Position): void {
     if (!canBeTold(connection, group) || !connection.isOpen) return;
     this.#metrics.gaps.inc({ reason });
-    if (connection.protocol === 'plain' && group.namespace.durable !== undefined)
-      return this.sendText(connection, PLAIN_RESET);
+    if (connection.protocol === 'plain' && group.namespace.durable !== undefined) {
+      this.sendText(connection, PLAIN_RESET);
+      return;
+    }
     const where = group.channel === undefined ? ({ direct: true } as const) : { channel: group.channel };
     const follows = position === undefined ? {} : { position: formatPosition(position) };
     this.send(connection, { type: 'gap', ...where, reason, ...follows });

@@ -125,9 +125,11 @@ export class Sessions {
     ws.on('error', this.#onError);
     this.#connections.add(connection);
     metrics.opens.inc({ protocol });
-    if (bans.isBanned(user)) return this.close(connection, closes.revoked);
-    if (limits.maxConnectionsPerUser > 0 && hub.countOf(user) >= limits.maxConnectionsPerUser) {
-      return this.close(connection, closes.userLimit);
+    const isOverCap = limits.maxConnectionsPerUser > 0 && hub.countOf(user) >= limits.maxConnectionsPerUser;
+    const refusal = bans.isBanned(user) ? closes.revoked : isOverCap ? closes.userLimit : undefined;
+    if (refusal !== undefined) {
+      this.close(connection, refusal);
+      return;
     }
     expiries.add(connection);
     const hears = hub.addUser(connection);
@@ -205,13 +207,19 @@ export class Sessions {
     connection.heard = true;
     // The library gives one Buffer for each message unless it is told otherwise.
     if (!connection.isOpen || !Buffer.isBuffer(data)) return;
-    if (isBinary) return this.close(connection, closes.binary);
+    if (isBinary) {
+      this.close(connection, closes.binary);
+      return;
+    }
     const { metrics } = this.#options;
     metrics.bytesIn.inc(data.length);
     const text = data.toString();
     const isV1 = connection.protocol === 'v1';
     const retryAfterMs = this.#overRateForMs(connection, data.length);
-    if (retryAfterMs > 0) return this.#refuseForRate(connection, isV1 ? text : undefined, retryAfterMs);
+    if (retryAfterMs > 0) {
+      this.#refuseForRate(connection, isV1 ? text : undefined, retryAfterMs);
+      return;
+    }
     connection.messagesIn += 1;
     if (isV1) this.#takeCommand(connection, text);
     else if (!this.#tookHeartbeat(connection, text)) this.#publishPlain(connection, text);
@@ -234,7 +242,8 @@ export class Sessions {
     const namespace = channels.namespace(plainChannel);
     if (namespace === undefined || !channels.mayPublish(plainChannel, connection.grants)) {
       const error = new TidegateError('forbidden', 'You may not publish to this channel.');
-      return commands.answerError(connection, undefined, error);
+      commands.answerError(connection, undefined, error);
+      return;
     }
     const { user } = connection;
     publisher

@@ -194,19 +194,22 @@ annotations:
 {{/* Where Redis is and how to get in, whichever it is: url, secret (empty: no password), key and sentinelKey. */}}
 {{- define "tidegate.redis" -}}
 {{- $name := include "tidegate.redisName" . -}}
-{{- if .Values.redis.enabled -}}
-{{- with .Values.redis -}}
-{{- dict "url" (printf "redis://%s.%s.svc:6379" $name $.Release.Namespace) "secret" (.existingSecret | default $name)
-      "key" (.existingSecret | ternary .existingSecretKey "redis-password") "sentinelKey" "" | toYaml -}}
+{{- $redis := dict "url" (printf "redis://%s.%s.svc:6379" $name .Release.Namespace) "secret" $name
+      "key" "redis-password" "sentinelKey" "" -}}
+{{- if not .Values.redis.enabled -}}
+  {{- with .Values.externalRedis -}}
+    {{- $redis = dict "url" .url "secret" (or .password .sentinelPassword | empty | ternary "" $name)
+          "key" (.password | empty | ternary "" "redis-password")
+          "sentinelKey" (.sentinelPassword | empty | ternary "" "redis-sentinel-password") -}}
+  {{- end -}}
 {{- end -}}
-{{- else -}}
-{{- with .Values.externalRedis -}}
-{{- $own := or .password .sentinelPassword -}}
-{{- dict "url" .url "secret" (.existingSecret | default (ternary $name "" (not (empty $own))))
-      "key" (.existingSecret | ternary .existingSecretKey (.password | empty | ternary "" "redis-password"))
-      "sentinelKey" (.existingSecret | ternary .existingSecretSentinelKey (.sentinelPassword | empty | ternary "" "redis-sentinel-password")) | toYaml -}}
+{{- with .Values.redis.enabled | ternary .Values.redis .Values.externalRedis -}}
+  {{- if .existingSecret -}}
+    {{- $redis = merge (dict "secret" .existingSecret "key" .existingSecretKey
+          "sentinelKey" (get . "existingSecretSentinelKey")) $redis -}}
+  {{- end -}}
 {{- end -}}
-{{- end -}}
+{{- toYaml $redis -}}
 {{- end -}}
 
 {{/* What is in the chart's own Secret for Redis; nothing where there is no password or it is yours. */}}
@@ -228,7 +231,7 @@ annotations:
 {{- define "tidegate.testNamespace" -}}
 {{- $found := "" -}}
 {{- range $name, $namespace := .Values.channels.namespaces -}}
-  {{- $may := has $namespace.subscribe (include "tidegate.usesJwtSecret" $ | ternary (list "anyone" "claim") (list "anyone")) -}}
+  {{- $may := has $namespace.subscribe (include "tidegate.usesJwtSecret" $ | empty | ternary (list "anyone") (list "anyone" "claim")) -}}
   {{- if and $namespace.durable $may (not $found) }}{{ $found = $name }}{{ end -}}
 {{- end -}}
 {{- $found -}}

@@ -1,0 +1,144 @@
+{{/* What no single value can see. Every fault is told at once, and each says what to change. */}}
+{{- define "tidegate.check" -}}
+{{- $v := .Values -}}
+{{- $t := include "tidegate.times" . | fromYaml -}}
+{{- $needed := add $t.leave $t.slack -}}
+{{- $faults := list -}}
+
+{{- /* Connections */ -}}
+{{- if ge (mul 2 (int $v.pingIntervalSeconds)) (int $t.idle) -}}
+  {{- $faults = append $faults (printf "pingIntervalSeconds is %d, and connections are cut after %d idle seconds (idleTimeoutSeconds). A lost ping must not cut one: set pingIntervalSeconds to less than half, %d at the most, or raise idleTimeoutSeconds here and on the load balancer." (int $v.pingIntervalSeconds) (int $t.idle) (div (sub $t.idle 1) 2)) -}}
+{{- end -}}
+{{- if gt (int $v.pongTimeoutSeconds) (int $v.pingIntervalSeconds) -}}
+  {{- $faults = append $faults (printf "pongTimeoutSeconds is %d, more than pingIntervalSeconds (%d): lower it to that or less." (int $v.pongTimeoutSeconds) (int $v.pingIntervalSeconds)) -}}
+{{- end -}}
+
+{{- /* The life of a pod */ -}}
+{{- if lt (int $t.grace) (int $needed) -}}
+  {{- $faults = append $faults (printf "terminationGracePeriodSeconds is %d, and a pod needs %d to stop (preStopSeconds %d + drainSeconds %d + %d): raise it, or leave it null." (int $t.grace) (int $needed) (int $t.preStop) (int $v.drainSeconds) (int $t.slack)) -}}
+{{- end -}}
+{{- if lt (int $t.minReady) (int $t.leave) -}}
+  {{- $faults = append $faults (printf "minReadySeconds is %d, and an old pod takes %d to leave (preStopSeconds %d + drainSeconds %d), so a roll would drain several at once: raise it to that or more, or leave it null." (int $t.minReady) (int $t.leave) (int $t.preStop) (int $v.drainSeconds)) -}}
+{{- end -}}
+{{- if lt (int $t.deadline) (int (add $t.minReady 60)) -}}
+  {{- $faults = append $faults (printf "progressDeadlineSeconds is %d, and a new pod counts only after minReadySeconds (%d), so a roll would be reported as failed: raise it to %d or more, or leave it null." (int $t.deadline) (int $t.minReady) (int (add $t.minReady 60))) -}}
+{{- end -}}
+
+{{- /* Ways in */ -}}
+{{- $proxies := list -}}
+{{- range include "tidegate.ways" . | fromYamlArray -}}
+  {{- $proxies = append $proxies (int .proxies) -}}
+  {{- if lt (int $t.preStop) (int .minPreStop) -}}
+    {{- $faults = append $faults (printf "preStopSeconds is %d, and with %s a load balancer sends new connections to a stopping pod for up to %d seconds: raise it to %d or more, or leave it null." (int $t.preStop) .way (int .minPreStop) (int .minPreStop)) -}}
+  {{- end -}}
+  {{- if .delayName -}}
+    {{- $delay := include "tidegate.delay" (list $ .delay) | int -}}
+    {{- if lt $delay (int $needed) -}}
+      {{- $faults = append $faults (printf "%s is %d, and its clock starts with preStop: it has to be %d or more (preStopSeconds %d + drainSeconds %d + %d), or the load balancer cuts connections that are still draining. Raise it, or leave it null." .delayName $delay (int $needed) (int $t.preStop) (int $v.drainSeconds) (int $t.slack)) -}}
+    {{- else if gt $delay 3600 -}}
+      {{- $faults = append $faults (printf "%s comes to %d, and 3600 is the most there is: lower drainSeconds or preStopSeconds." .delayName $delay) -}}
+    {{- end -}}
+  {{- end -}}
+{{- end -}}
+{{- if and (kindIs "invalid" $v.trustedProxies) (gt (len (uniq $proxies)) 1) -}}
+  {{- $faults = append $faults "the ways in that are on differ in how many proxies add to X-Forwarded-For, so the address of a client cannot be told on all of them: set trustedProxies to the smallest number and know that address limits then hit the load balancer of the others, or use one way in." -}}
+{{- end -}}
+{{- if and $v.gatewayApi.enabled (not $v.gatewayApi.parentRefs) -}}
+  {{- $faults = append $faults "gatewayApi.parentRefs is empty, so the HTTPRoute would lead nowhere: name your Gateway, as [{name: public, namespace: gateways}]." -}}
+{{- end -}}
+
+{{- /* Who may connect */ -}}
+{{- with $v.auth -}}
+  {{- if and (eq .mode "jwt") (not .sharedSecret) (not .jwksUrl) -}}
+    {{- $faults = append $faults "auth.mode is jwt, and there is no key to check tokens with: set auth.jwksUrl, or auth.sharedSecret to true." -}}
+  {{- end -}}
+  {{- if and .existingSecret (or .jwtSecret .apiKey) -}}
+    {{- $faults = append $faults "auth.existingSecret is set together with auth.jwtSecret or auth.apiKey: put these into that Secret, or leave existingSecret empty." -}}
+  {{- end -}}
+{{- end -}}
+
+{{- /* Autoscaling */ -}}
+{{- with $v.autoscaling -}}
+{{- if .enabled -}}
+  {{- if gt (int .minReplicas) (int .maxReplicas) -}}
+    {{- $faults = append $faults (printf "autoscaling.minReplicas (%d) is more than autoscaling.maxReplicas (%d): raise the latter." (int .minReplicas) (int .maxReplicas)) -}}
+  {{- end -}}
+  {{- if not (or .cpu.enabled .connections.enabled) -}}
+    {{- $faults = append $faults "autoscaling is on without a reason to scale: set autoscaling.cpu.enabled or autoscaling.connections.enabled." -}}
+  {{- end -}}
+  {{- if lt (int $t.scaleDownPeriod) (int $t.grace) -}}
+    {{- $faults = append $faults (printf "autoscaling.scaleDown.periodSeconds is %d, less than the grace period (%d), so several pods would drain at once: raise it to that or more, or leave it null." (int $t.scaleDownPeriod) (int $t.grace)) -}}
+  {{- else if gt (int $t.scaleDownPeriod) 1800 -}}
+    {{- $faults = append $faults (printf "autoscaling.scaleDown.periodSeconds comes to %d, and an HPA allows 1800 at the most: lower drainSeconds or preStopSeconds." (int $t.scaleDownPeriod)) -}}
+  {{- end -}}
+  {{- if .cpu.enabled -}}
+    {{- $request := dig "requests" "cpu" "" $v.resources -}}
+    {{- if eq (toString $request) "" -}}
+      {{- $faults = append $faults "autoscaling.cpu measures against resources.requests.cpu, which is not set: set it, or autoscaling.cpu.enabled to false." -}}
+    {{- else -}}
+      {{- $milli := mulf (include "tidegate.milliCpu" $request | float64) (float64 .cpu.targetUtilization) 0.01 -}}
+      {{- if gt $milli 800.0 -}}
+        {{- $faults = append $faults (printf "autoscaling.cpu.targetUtilization is %d %% of %v, %.0fm, and one thread uses 1000m at the most, so the target is hardly ever reached: lower it to %.0f, or lower resources.requests.cpu; the product may be 800m." (int .cpu.targetUtilization) $request $milli (floor (divf 80000.0 (include "tidegate.milliCpu" $request | float64)))) -}}
+      {{- end -}}
+    {{- end -}}
+  {{- end -}}
+  {{- if .connections.enabled -}}
+    {{- if gt (mul 10 (int .connections.target)) (mul 7 (int $v.maxConnections)) -}}
+      {{- $faults = append $faults (printf "autoscaling.connections.target is %d, more than 0.7 of maxConnections (%d): pods would be full before new ones are there. Lower it to %d, or raise maxConnections." (int .connections.target) (int $v.maxConnections) (int (div (mul 7 (int $v.maxConnections)) 10))) -}}
+    {{- end -}}
+    {{- if eq .connections.source "none" -}}
+      {{- $faults = append $faults "autoscaling.connections is on, and autoscaling.connections.source says that nobody tells the HPA of them: set it to prometheus-adapter or keda." -}}
+    {{- else if eq .connections.source "operator" -}}
+      {{- $faults = append $faults "autoscaling.connections.source is operator, and this version of the chart has no operator yet: set it to prometheus-adapter or keda, or autoscaling.connections.enabled to false." -}}
+    {{- else if and (eq .connections.source "keda") (not .keda.prometheusAddress) -}}
+      {{- $faults = append $faults "autoscaling.connections.source is keda, which asks Prometheus: set autoscaling.keda.prometheusAddress, as http://prometheus.monitoring:9090." -}}
+    {{- end -}}
+  {{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* Redis */ -}}
+{{- if $v.redis.enabled -}}
+  {{- with $v.redis -}}
+    {{- if and .existingSecret .password -}}
+      {{- $faults = append $faults "redis.existingSecret is set together with redis.password: put it into that Secret, or leave existingSecret empty." -}}
+    {{- end -}}
+    {{- with dig "limits" "memory" "" .resources -}}
+      {{- $limit := include "tidegate.mebibytes" . | float64 -}}
+      {{- if gt (float64 $v.redis.maxMemoryMebibytes) (mulf $limit 0.6) -}}
+        {{- $faults = append $faults (printf "redis.maxMemoryMebibytes is %d, more than 0.6 of the memory limit (%v), and rewriting the log copies what changes meanwhile, so Redis would be killed: lower it to %.0f, or raise redis.resources.limits.memory." (int $v.redis.maxMemoryMebibytes) . (floor (mulf $limit 0.6))) -}}
+      {{- end -}}
+    {{- end -}}
+    {{- if and .persistence.enabled (lt (include "tidegate.mebibytes" .persistence.size | float64) (mulf (float64 .maxMemoryMebibytes) 3)) -}}
+      {{- $faults = append $faults (printf "redis.persistence.size is %v, less than three times redis.maxMemoryMebibytes (%d), and the log grows to twice the data before it is rewritten beside itself: raise it to %dMi or more." .persistence.size (int .maxMemoryMebibytes) (int (mul 3 (int .maxMemoryMebibytes)))) -}}
+    {{- end -}}
+    {{- if not (or .persistence.enabled .persistence.allowDurableWithout) -}}
+      {{- range $name, $namespace := $v.channels.namespaces -}}
+        {{- if $namespace.durable -}}
+          {{- $faults = append $faults (printf "channels.namespaces.%s is durable, and Redis has no volume, so what it keeps is lost whenever Redis restarts: set redis.persistence.enabled, or redis.persistence.allowDurableWithout if that is meant." $name) -}}
+        {{- end -}}
+      {{- end -}}
+    {{- end -}}
+  {{- end -}}
+{{- else -}}
+  {{- with $v.externalRedis -}}
+    {{- if and .existingSecret (or .password .sentinelPassword) -}}
+      {{- $faults = append $faults "externalRedis.existingSecret is set together with a password: put it into that Secret, or leave existingSecret empty." -}}
+    {{- end -}}
+    {{- if and .caSecret (not (hasPrefix "rediss://" .url)) -}}
+      {{- $faults = append $faults "externalRedis.caSecret is set, and externalRedis.url begins with redis://, which is without TLS: begin it with rediss://, or leave caSecret empty." -}}
+    {{- end -}}
+    {{- if and (eq .mode "standalone") (contains "," .url) -}}
+      {{- $faults = append $faults "externalRedis.url lists several hosts, and externalRedis.mode is standalone: set it to sentinel or cluster." -}}
+    {{- end -}}
+  {{- end -}}
+{{- end -}}
+
+{{- if and $v.monitoring.podMonitor.enabled $v.monitoring.serviceMonitor.enabled -}}
+  {{- $faults = append $faults "monitoring.podMonitor and monitoring.serviceMonitor are both on, and everything would count twice: turn one of them off." -}}
+{{- end -}}
+
+{{- if $faults -}}
+  {{- fail (printf "\n\ntidegate cannot be installed like this:\n\n- %s\n" (join "\n- " $faults)) -}}
+{{- end -}}
+{{- end -}}

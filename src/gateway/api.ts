@@ -155,7 +155,13 @@ export class Api {
   }
 
   #routes(server: FastifyInstance): void {
-    const response = (ok: object) => ({ 200: ok, default: problem });
+    const response = (ok: object) => ({
+      200: ok,
+      default: {
+        description: 'Problem details (RFC 9457).',
+        content: { 'application/problem+json': { schema: problem } },
+      },
+    });
 
     server.post<{ Body: Message }>(
       '/v1/publish',
@@ -263,7 +269,7 @@ export class Api {
       {
         schema: {
           summary:
-            'List the channels somebody is subscribed to on any pod, with their members where they keep presence',
+            'List the channels somebody is subscribed to on any pod, but for raw ones, with their members where they keep presence',
           querystring: {
             type: 'object',
             additionalProperties: false,

@@ -72,6 +72,12 @@ export class RawPeer {
     return readFrames(this.received);
   }
 
+  /** The uncompressed texts that have arrived, without the pings and whatever else stands between them. */
+  get texts(): string[] {
+    const isText = ({ firstByte }: Frame) => firstByte === (0x80 | opcodes.text);
+    return this.frames.filter(isText).map(({ payload }) => payload.toString());
+  }
+
   /** Waits to be closed, answers that, and resolves with the code when the connection has ended. */
   async closed(timeoutMs = 20_000): Promise<number> {
     const isClose = ({ firstByte }: Frame) => firstByte === (0x80 | opcodes.close);

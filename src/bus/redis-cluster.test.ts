@@ -265,14 +265,23 @@ describe('a Redis Cluster', () => {
     await deliversAgain('after a failover of a Cluster, from the promotion on', pods, topics);
     await stateIs('up', pods);
     expect(states()).not.toContain('deaf');
-    // The old master comes back as the new one’s replica, and owns nothing.
+    // The old master comes back as the new one’s replica, and owns nothing, until it is told to take over.
     await victim?.restart();
     const old = victim?.client();
-    await until(async () => (await old?.role())?.[0] === 'slave', {
+    const isMaster = async () => (await old?.role())?.[0] === 'master';
+    const inSync = async () => (await old?.info('replication'))?.includes('master_link_status:up');
+    await until(async () => !(await isMaster()) && inSync(), {
       what: 'the old master to follow',
       timeoutMs: 30_000,
     });
     await deliversAgain('after its return', pods, topics);
+    await until(() => old?.call('CLUSTER', 'FAILOVER'), { what: 'a failover to be accepted' });
+    await until(isMaster, { what: 'the old master to take over', timeoutMs: 30_000 });
+    await deliversAgain('after a failover by hand', pods, topics);
+    await until(async () => (await client.role())[0] === 'slave', {
+      what: 'the other to follow',
+      timeoutMs: 30_000,
+    });
     await stateIs('up', pods);
   }, 90_000);
 

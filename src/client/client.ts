@@ -1,7 +1,6 @@
 // The client: keeps one connection to a Tidegate, whichever pod it is to, and everything that was asked of it.
 
 import { actionAfter } from '../protocol/close-action.ts';
-import type { MAX_CHANNELS_PER_COMMAND } from '../protocol/commands.ts';
 import { isName } from '../protocol/names.ts';
 import { ClientError, errorOf } from './errors.ts';
 import {
@@ -12,11 +11,12 @@ import {
   type PresenceChange,
   type State,
 } from './events.ts';
-import { type Answer, type Frame, Link, type LinkOwner } from './link.ts';
+import { type Frame, Link, type LinkOwner } from './link.ts';
 import { Outbox, type Sending } from './outbox.ts';
 import { type Platform, system } from './platform.ts';
 import { backoffMs, type ConnectOptions, type Settings, settingsOf } from './settings.ts';
-import { type Item, Stream, type Subscribed } from './stream.ts';
+import { type Item, Stream } from './stream.ts';
+import { type SubscribeOptions, type Subscription, Subscriptions } from './subscriptions.ts';
 import { Timer } from './timer.ts';
 import { Tokens } from './tokens.ts';
 
@@ -34,11 +34,7 @@ export type {
 } from './events.ts';
 export type { WebSocketConstructor, WebSocketLike } from './platform.ts';
 export type { ConnectOptions } from './settings.ts';
-
-const MAX_CHANNELS = 1000 satisfies typeof MAX_CHANNELS_PER_COMMAND;
-
-/** What a subscribe has beside its channels, with room to spare. */
-const COMMAND_BYTES = 96;
+export type { SubscribeOptions, Subscription } from './subscriptions.ts';
 
 /** Of the time that a gateway leaves for a move, this share is used: what comes last must come before it closes. */
 const OPEN_SHARE = 0.5;
@@ -70,25 +66,6 @@ export interface Presence {
   readonly total: number;
 }
 
-/** How a channel is subscribed to. */
-export interface SubscribeOptions {
-  /** A position of a durable channel: what came after it is replayed. Counts for a channel's first handler. */
-  readonly after?: string | undefined;
-}
-
-/** One handler's place in a channel. */
-export interface Subscription {
-  readonly channel: string;
-  /** Resolves when the gateway delivers, and rejects where it refuses, or the channel is left before. Need not be
-   * looked at: a refusal is told by the `error` event, too. */
-  readonly ready: Promise<void>;
-  /** Where the application stands in a durable channel: what to come back with as `after`, also in another client. */
-  readonly position: string | undefined;
-  /** Takes the handler away. Without handlers the channel is left. */
-  unsubscribe(): void;
-  [Symbol.dispose](): void;
-}
-
 /** A channel of a client.
  * @example
  * const room = client.channel<{ text: string }>('room:42');
@@ -105,18 +82,6 @@ export interface Channel<T = unknown> {
   publish(data: T, options?: PublishOptions): Promise<Published>;
   /** Who is there. Rejects with a {@link ClientError}. */
   presence(): Promise<Presence>;
-}
-
-/** A channel that is subscribed to, or to be. */
-interface Entry {
-  readonly name: string;
-  readonly stream: Stream;
-  readonly handlers: Set<{ handle: (message: Message<never>) => unknown }>;
-  readonly ready: Promise<void>;
-  readonly isReady: () => void;
-  readonly isRefused: (error: ClientError) => void;
-  /** The connection that was asked for it. */
-  link: Link | undefined;
 }
 
 /** Connects to a Tidegate. Returns at once, and goes on trying until the client is closed.
@@ -161,12 +126,7 @@ export class Client {
   readonly #direct = new Stream(undefined, undefined, this.#events, (message) =>
     this.#events.emit('direct', message),
   );
-  readonly #entries = new Map<string, Entry>();
-  /** Those of which the gateway has to be told something. */
-  readonly #changed = new Set<Entry>();
-  /** Subscriptions that failed in a row. */
-  #subscribeAttempt = 0;
-  readonly #subscribeTimer: Timer;
+  readonly #subscriptions: Subscriptions;
   #closedBy: ClientError | undefined;
   #closing: Promise<unknown> | undefined;
 
@@ -179,7 +139,7 @@ export class Client {
     this.#retryTimer = new Timer(platform);
     this.#stableTimer = new Timer(platform);
     this.#leaveTimer = new Timer(platform);
-    this.#subscribeTimer = new Timer(platform);
+    this.#subscriptions = new Subscriptions(settings, platform, this.#events);
     this.#outbox = new Outbox(settings, platform);
     this.#tokens = token && new Tokens(token, settings, platform, () => void this.#renewToken());
     this.#owner = {
@@ -214,11 +174,14 @@ export class Client {
     if (!isName(name)) throw new ClientError('bad_name', `"${name}" is no name of a channel.`);
     return {
       name,
-      subscribe: (handle, { after } = {}) => this.#subscribe(name, handle, after),
+      subscribe: (handle, { after } = {}) => {
+        if (this.#closedBy) throw this.#closedBy;
+        return this.#subscriptions.add(name, handle, after);
+      },
       publish: async (data, { key = this.#platform.newKey(), echo = true } = {}) => {
         const command = JSON.stringify({ type: 'publish', channel: name, key, echo, data });
         const published = publishedOf(await this.#ask({ command, repeatable: true, alone: !echo }));
-        if (!echo) this.#entries.get(name)?.stream.own(published);
+        if (!echo) this.#subscriptions.stream(name)?.own(published);
         return published;
       },
       presence: async () => {
@@ -285,7 +248,7 @@ export class Client {
     this.#direct.subscribed(link, {});
     // What is published must come back to who has subscribed before, so it waits, or takes the old way as yet.
     this.#outbox.use(old, true);
-    this.#flushAll(() => {
+    this.#subscriptions.use(link, () => {
       if (this.#link !== link) return;
       this.#outbox.use(link, this.#leaving !== undefined);
       if (this.#leaving !== undefined) this.#leaveSoon();
@@ -329,6 +292,7 @@ export class Client {
     if (link === this.#opening) this.#opening = undefined;
     if (link === this.#link) {
       this.#link = undefined;
+      this.#subscriptions.use(undefined);
       this.#moveCode = undefined;
       this.#stableTimer.clear();
       this.#tokens?.stop();
@@ -376,7 +340,7 @@ export class Client {
         if (answer?.type === 'ok') {
           tokens?.accepted(answer.tokenExpiresInMs as number | undefined);
           for (const channel of (answer.left ?? []) as string[]) {
-            this.#refused(
+            this.#subscriptions.refuse(
               channel,
               new ClientError('forbidden', 'The new token does not allow it.', { channel }),
             );
@@ -396,8 +360,7 @@ export class Client {
 
   async #close(reason: CloseReason): Promise<void> {
     if (this.#closing === undefined) {
-      const timers = [this.#retryTimer, this.#stableTimer, this.#leaveTimer, this.#subscribeTimer];
-      for (const timer of timers) timer.clear();
+      for (const timer of [this.#retryTimer, this.#stableTimer, this.#leaveTimer]) timer.clear();
       this.#offOnline();
       this.#settings.signal?.removeEventListener('abort', this.#onAbort);
       this.#tokens?.stop();
@@ -408,8 +371,7 @@ export class Client {
       this.#link = this.#opening = this.#leaving = undefined;
       this.#outbox.close(error);
       this.#closing = Promise.all(links.map((link) => link?.close()));
-      for (const { isRefused } of this.#entries.values()) isRefused(error);
-      this.#entries.clear();
+      this.#subscriptions.close(error);
       this.#setState('closed', reason);
     }
     await this.#closing;
@@ -425,7 +387,7 @@ export class Client {
   #received(link: Link, frame: Frame): void {
     const { type, channel, direct } = frame;
     if (type === 'message' || type === 'gap') {
-      const stream = direct ? this.#direct : this.#entries.get(String(channel))?.stream;
+      const stream = direct ? this.#direct : this.#subscriptions.stream(String(channel));
       stream?.receive(link, frame as unknown as Item);
     } else if (type === 'presence') {
       // From both connections during a move: to hear twice of somebody who came does no harm.
@@ -444,7 +406,7 @@ export class Client {
 
   *#streams(): Iterable<Stream> {
     yield this.#direct;
-    for (const { stream } of this.#entries.values()) yield stream;
+    yield* this.#subscriptions.streams();
   }
 
   // ── What is asked ─────────────────────────────────────────────────────────────────────────────
@@ -452,163 +414,11 @@ export class Client {
   async #ask(sending: Sending): Promise<Frame> {
     if (this.#closedBy) throw this.#closedBy;
     // In the order in which the application asked.
-    if (this.#changed.size > 0) this.#flush();
+    this.#subscriptions.flush();
     return this.#outbox.add(sending);
-  }
-
-  #subscribe<T>(
-    name: string,
-    handle: (message: Message<T>) => unknown,
-    after: string | undefined,
-  ): Subscription {
-    if (this.#closedBy) throw this.#closedBy;
-    const entry = this.#entries.get(name) ?? this.#newEntry(name, after);
-    const handler = { handle: handle as (message: Message<never>) => unknown };
-    entry.handlers.add(handler);
-    const unsubscribe = () => {
-      if (entry.handlers.delete(handler) && entry.handlers.size === 0) this.#change(entry);
-    };
-    return {
-      channel: name,
-      ready: entry.ready,
-      get position() {
-        return entry.stream.position;
-      },
-      unsubscribe,
-      [Symbol.dispose]: unsubscribe,
-    };
-  }
-
-  #newEntry(name: string, after: string | undefined): Entry {
-    let isReady = () => {};
-    let isRefused: Entry['isRefused'] = () => {};
-    const ready = new Promise<void>((resolve, reject) => {
-      isReady = resolve;
-      isRefused = reject;
-    });
-    ready.catch(() => {}); // who does not look at it hears of it by the `error` event
-    const handlers: Entry['handlers'] = new Set();
-    const stream = new Stream(name, after, this.#events, (message) => {
-      for (const { handle } of [...handlers]) this.#events.call(handle, message as Message<never>);
-    });
-    const entry = { name, stream, handlers, ready, isReady, isRefused, link: undefined };
-    this.#entries.set(name, entry);
-    this.#change(entry);
-    return entry;
-  }
-
-  /** The gateway is told at the end of this turn, of all changes together. */
-  #change(entry: Entry): void {
-    if (this.#changed.size === 0) queueMicrotask(() => this.#flush());
-    this.#changed.add(entry);
-  }
-
-  #flushAll(answered?: () => void): void {
-    for (const entry of this.#entries.values()) this.#changed.add(entry);
-    this.#flush(answered);
-  }
-
-  /** Subscribes and unsubscribes, many channels a command, and calls `answered` when that is done. */
-  #flush(answered: () => void = () => {}): void {
-    const link = this.#link;
-    const entries = [...this.#changed];
-    this.#changed.clear();
-    const leave = entries.filter(({ handlers }) => handlers.size === 0);
-    for (const entry of leave) {
-      this.#forget(entry);
-      entry.isRefused(new ClientError('not_subscribed', 'The channel was left.'));
-    }
-    if (link === undefined) return;
-    const enter = entries.filter((entry) => entry.handlers.size > 0 && entry.link !== link);
-    let unanswered = 1;
-    const done = () => {
-      unanswered -= 1;
-      if (unanswered === 0) answered();
-    };
-    const left = leave.filter((entry) => entry.link === link);
-    for (const { texts } of chunks(left, ({ name }) => name, link)) {
-      link.request(`{"type":"unsubscribe","channels":[${texts.join()}]}`, () => {});
-    }
-    for (const { chunk, texts } of chunks(
-      enter,
-      (it) => ({ channel: it.name, after: it.stream.position }),
-      link,
-    )) {
-      unanswered += 1;
-      for (const entry of chunk) {
-        entry.link = link;
-        entry.stream.begin(link);
-      }
-      link.request(`{"type":"subscribe","channels":[${texts.join()}]}`, (answer) => {
-        // Without an answer, the next connection is asked.
-        if (answer !== undefined) this.#subscribed(link, chunk, answer);
-        done();
-      });
-    }
-    done();
-  }
-
-  #subscribed(link: Link, entries: readonly Entry[], answer: Answer): void {
-    const results = (answer?.channels ?? []) as (Subscribed & { channel: string; error?: Frame })[];
-    const byName = new Map(results.map((result) => [result.channel, result]));
-    for (const entry of entries) {
-      const { name } = entry;
-      if (this.#entries.get(name) !== entry) continue;
-      const result = byName.get(name);
-      const body = answer?.type === 'error' ? answer : result?.error;
-      if (body === undefined) {
-        this.#subscribeAttempt = 0;
-        entry.stream.subscribed(link, result ?? {});
-        entry.isReady();
-        continue;
-      }
-      const error = errorOf(body, name);
-      if (!error.retryable) {
-        this.#refused(name, error);
-        continue;
-      }
-      entry.link = undefined;
-      const waitMs = backoffMs(this.#settings, this.#subscribeAttempt++, this.#platform.random());
-      this.#subscribeTimer.set(Math.max(error.retryAfterMs ?? 0, waitMs), () => this.#flushAll());
-      this.#fail(error);
-    }
-  }
-
-  /** The gateway does not let this client have the channel. Its handlers will hear nothing more. */
-  #refused(name: string, error: ClientError): void {
-    const entry = this.#entries.get(name);
-    if (entry === undefined) return;
-    this.#forget(entry);
-    entry.isRefused(error);
-    this.#fail(error);
-  }
-
-  #forget(entry: Entry): void {
-    if (this.#entries.get(entry.name) === entry) this.#entries.delete(entry.name);
   }
 }
 
 function publishedOf({ id, position, replicated }: Frame): Published {
   return { id, position, replicated } as Published;
-}
-
-/** Entries with their texts, as many together as one command may have. */
-function* chunks(entries: readonly Entry[], itemOf: (entry: Entry) => unknown, { maxMessageBytes }: Link) {
-  let chunk: Entry[] = [];
-  let texts: string[] = [];
-  let bytes = COMMAND_BYTES;
-  for (const entry of entries) {
-    const text = JSON.stringify(itemOf(entry));
-    // Names and positions are ASCII.
-    bytes += text.length + 1;
-    if (chunk.length === MAX_CHANNELS || (bytes > maxMessageBytes && chunk.length > 0)) {
-      yield { chunk, texts };
-      chunk = [];
-      texts = [];
-      bytes = COMMAND_BYTES + text.length + 1;
-    }
-    chunk.push(entry);
-    texts.push(text);
-  }
-  if (chunk.length > 0) yield { chunk, texts };
 }

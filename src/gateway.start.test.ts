@@ -5,8 +5,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
 import { gatewayDefaults, spawnGateway, startGateway } from '../test/gateway.ts';
+import { startLocalGateway } from '../test/local-gateway.ts';
 import { until } from '../test/until.ts';
-import { settings } from './platform/config.ts';
+import { ConfigError, settings } from './platform/config.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'tidegate-start-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -31,14 +32,13 @@ async function run(env: Record<string, string>, args: string[] = []) {
 const good = { ...gatewayDefaults };
 
 test.concurrent('refuses to start without a key unless it is told to let everybody in', async () => {
-  const { code, stderr, stdout } = await run({});
-  expect(code).toBe(2);
-  expect(stderr).toMatch(/AUTH/);
-  expect(stderr).toMatch(/JWT_SECRET/);
-  expect(stderr).toMatch(/JWKS_URL/);
-  expect(stdout).toBe('');
-  expect((await run({ AUTH: 'none' })).stderr).toMatch(/AUTH must be .*anonymous/);
-  expect((await run({ AUTH: 'jwt' })).code).toBe(2);
+  const [bare, jwt] = await Promise.all([run({}), run({ AUTH: 'jwt' })]);
+  for (const { code, stderr, stdout } of [bare, jwt]) {
+    expect(code).toBe(2);
+    for (const name of ['AUTH', 'JWT_SECRET', 'JWKS_URL']) expect(stderr).toContain(name);
+    expect(stdout).toBe('');
+  }
+  expect(bare.stderr).toContain('AUTH=anonymous');
 });
 
 test.concurrent('tells of all faulty variables at once, by name and with what is allowed', async () => {
@@ -68,8 +68,7 @@ test.concurrent('tells of all faults in its files and addresses at once, by the 
     API_KEYS_FILE: join(folder, 'missing'),
     REDIS_URL: 'redis://one:1,two:2',
   };
-  for (const args of [[], ['--check']]) {
-    const { code, stderr } = await run(env, args);
+  for (const { code, stderr } of await Promise.all([run(env), run(env, ['--check'])])) {
     expect(code).toBe(2);
     expect(stderr).toMatch(/CHANNELS_FILE: .*a.*subscribe/);
     expect(stderr).toMatch(/CHANNELS_FILE: .*b.*loud/);
@@ -85,10 +84,9 @@ test.concurrent('names the variable of a file that cannot be read, or holds noth
     ['JWT_SECRET_FILE', join(folder, 'missing')],
     ['REDIS_CA_FILE', join(folder, 'missing')],
   ] as const) {
-    const { code, stderr } = await run({ ...good, REDIS_URL: 'rediss://127.0.0.1:1', [name]: path });
-    expect([name, code]).toEqual([name, 2]);
-    expect(stderr).toContain(name);
-    expect(stderr).not.toMatch(/^ +at /m);
+    const starting = startLocalGateway({ REDIS_URL: 'rediss://127.0.0.1:1', [name]: path });
+    await expect(starting).rejects.toThrow(ConfigError);
+    await expect(starting).rejects.toThrow(name);
   }
 });
 
@@ -132,14 +130,13 @@ test.concurrent('refuses an option that does not exist', async () => {
 
 test.concurrent('says which port is taken, and ends with 1', async () => {
   const first = await startGateway();
-  for (const [name, port] of [
-    ['PORT', first.ports.ws],
-    ['ADMIN_PORT', first.ports.admin],
-  ] as const) {
-    const { code, stderr } = await run({ ...good, [name]: String(port) });
-    expect(code).toBe(1);
-    expect(stderr).toBe(`tidegate: listen EADDRINUSE: address already in use 127.0.0.1:${port}\n`);
-  }
+  await Promise.all(
+    Object.entries({ PORT: first.ports.ws, ADMIN_PORT: first.ports.admin }).map(async ([name, port]) => {
+      const { code, stderr } = await run({ ...good, [name]: String(port) });
+      expect(code).toBe(1);
+      expect(stderr).toBe(`tidegate: listen EADDRINUSE: address already in use 127.0.0.1:${port}\n`);
+    }),
+  );
   await first.stop();
 });
 

@@ -124,8 +124,8 @@ test('welcomes before all else, though commands come with the handshake', async 
     });
     peer.send(opcodes.text, '{"type":"ping","ref":1}');
     peer.send(opcodes.text, `{"type":"send","user":"early${round}","data":"to myself","ref":2}`);
-    await until(() => peer.frames.length === 4, { what: 'a welcome, two answers and a message' });
-    const frames = peer.frames.map(({ payload }) => JSON.parse(payload.toString()) as Json);
+    await until(() => peer.texts.length === 4, { what: 'a welcome, two answers and a message' });
+    const frames = peer.texts.map((text) => JSON.parse(text) as Json);
     expect(frames[0]).toMatchObject({ type: 'welcome' });
     expect(frames.filter((it) => it.direct)).toMatchObject([{ data: 'to myself' }]);
     peer.socket.destroy();

@@ -31,7 +31,9 @@ const newChannel = (namespace = 'doc') => `${namespace}:${++next}`;
 const isMessage = (it: Json) => it.type === 'message';
 
 async function publish(client: TestClient, channel: string, count: number, from = 0): Promise<string[]> {
-  const answers = await Promise.all(numbers(from, from + count).map((data) => client.call({ type: 'publish', channel, data })));
+  const answers = await Promise.all(
+    numbers(from, from + count).map((data) => client.call({ type: 'publish', channel, data })),
+  );
   return answers.map((ok) => String(ok.position));
 }
 
@@ -51,7 +53,11 @@ describe.each<[string, () => TestGateway, () => TestGateway]>([
     const channel = newChannel();
     const ann = await TestClient.v1(`${here().url}/ws/ann`);
     const bob = await TestClient.v1(`${there().url}/ws/bob`);
-    expect(await bob.call({ type: 'subscribe', channel })).toMatchObject({ type: 'ok', channel, position: '0-0' });
+    expect(await bob.call({ type: 'subscribe', channel })).toMatchObject({
+      type: 'ok',
+      channel,
+      position: '0-0',
+    });
     const [position] = await publish(ann, channel, 1);
     expect(await bob.json(isMessage)).toMatchObject({ channel, position, from: 'ann', data: 0 });
   });
@@ -89,23 +95,43 @@ describe.each<[string, () => TestGateway, () => TestGateway]>([
     const ann = await TestClient.v1(`${here().url}/ws/ann`);
     const positions = await publish(ann, channel, 10);
     const last = positions[9];
-    expect(await ann.call({ type: 'subscribe', channel, after: positions[1] })).toMatchObject({ recovered: false, reason: 'trimmed', position: last });
+    expect(await ann.call({ type: 'subscribe', channel, after: positions[1] })).toMatchObject({
+      recovered: false,
+      reason: 'trimmed',
+      position: last,
+    });
     const bob = await TestClient.v1(`${there().url}/ws/bob`);
-    expect(await bob.call({ type: 'subscribe', channel, after: '8-AAAAAAAAAAAAAAAA' })).toMatchObject({ recovered: false, reason: 'forked' });
+    expect(await bob.call({ type: 'subscribe', channel, after: '8-AAAAAAAAAAAAAAAA' })).toMatchObject({
+      recovered: false,
+      reason: 'forked',
+    });
     const eve = await TestClient.v1(`${there().url}/ws/eve`);
-    expect(await eve.call({ type: 'subscribe', channel, after: '99-AAAAAAAAAAAAAAAA' })).toMatchObject({ recovered: false, reason: 'forked' });
+    expect(await eve.call({ type: 'subscribe', channel, after: '99-AAAAAAAAAAAAAAAA' })).toMatchObject({
+      recovered: false,
+      reason: 'forked',
+    });
     const fay = await TestClient.v1(`${there().url}/ws/fay`);
-    expect(await fay.call({ type: 'subscribe', channel: newChannel(), after: '9-AAAAAAAAAAAAAAAA' })).toMatchObject({ recovered: false });
+    expect(
+      await fay.call({ type: 'subscribe', channel: newChannel(), after: '9-AAAAAAAAAAAAAAAA' }),
+    ).toMatchObject({ recovered: false });
   });
 
   test('lands a repeated publish once, and refuses a reused key', async () => {
     const channel = newChannel();
     const ann = await TestClient.v1(`${here().url}/ws/ann`);
     const first = await ann.call({ type: 'publish', channel, data: 1, key: 'k' });
-    expect(await ann.call({ type: 'publish', channel, data: 1, key: 'k' })).toMatchObject({ position: first.position, repeated: true });
-    expect(await ann.call({ type: 'publish', channel, data: 2, key: 'k' })).toMatchObject({ type: 'error', code: 'key_reused' });
+    expect(await ann.call({ type: 'publish', channel, data: 1, key: 'k' })).toMatchObject({
+      position: first.position,
+      repeated: true,
+    });
+    expect(await ann.call({ type: 'publish', channel, data: 2, key: 'k' })).toMatchObject({
+      type: 'error',
+      code: 'key_reused',
+    });
     const bob = await TestClient.v1(`${here().url}/ws/bob`);
-    expect(await bob.call({ type: 'publish', channel, data: 1, key: 'k' })).not.toMatchObject({ repeated: true });
+    expect(await bob.call({ type: 'publish', channel, data: 1, key: 'k' })).not.toMatchObject({
+      repeated: true,
+    });
   });
 
   test('answers a subscribe to many channels once, each with its own outcome', async () => {
@@ -113,7 +139,10 @@ describe.each<[string, () => TestGateway, () => TestGateway]>([
     const ann = await TestClient.v1(`${here().url}/ws/ann`);
     const positions = await publish(ann, a, 3);
     const bob = await TestClient.v1(`${there().url}/ws/bob`);
-    const ok = await bob.call({ type: 'subscribe', channels: [{ channel: a, after: positions[0] }, b, 'nope:1'] });
+    const ok = await bob.call({
+      type: 'subscribe',
+      channels: [{ channel: a, after: positions[0] }, b, 'nope:1'],
+    });
     expect(ok.channels).toMatchObject([
       { channel: a, recovered: true, position: positions[2] },
       { channel: b, position: '0-0' },
@@ -135,7 +164,11 @@ test('repairs a last message that was lost on the way, without any client doing 
   const id = 'lostlostlostlost';
   const prev = String(position).slice(2);
   const entry = `TG1 {"offset":2,"prev":"${prev}","id":"${id}","timeMs":${Date.now()}}\n"lost"`;
-  await client.multi().xadd(`tg:{c:${channel}}:stream`, `2-${Date.now()}`, 'i', id, 'm', entry).hset(`tg:{c:${channel}}:head`, 'offset', 2, 'id', id).exec();
+  await client
+    .multi()
+    .xadd(`tg:{c:${channel}}:stream`, `2-${Date.now()}`, 'i', id, 'm', entry)
+    .hset(`tg:{c:${channel}}:head`, 'offset', 2, 'id', id)
+    .exec();
   expect(await take(bob, 1)).toEqual(['lost']);
 });
 
@@ -154,7 +187,12 @@ test('tells of a fork, and goes on with the new branch from the last message bot
   const [, third] = /^\d+-(.*)$/.exec(positions[2] ?? '') ?? [];
   await client.hset(`tg:{c:${channel}}:head`, 'offset', 3, 'id', third ?? '');
   const [fourth] = await publish(ann, channel, 1, 100);
-  expect(await bob.json((it) => it.type !== 'ok')).toMatchObject({ type: 'gap', channel, reason: 'forked', position: positions[2] });
+  expect(await bob.json((it) => it.type !== 'ok')).toMatchObject({
+    type: 'gap',
+    channel,
+    reason: 'forked',
+    position: positions[2],
+  });
   expect(await bob.json(isMessage)).toMatchObject({ position: fourth, data: 100 });
 });
 
@@ -176,7 +214,9 @@ describe('the plain protocol on a durable default channel', async () => {
     REDIS_URL: redis.url,
     PLAIN_CHANNEL: 'plain:all',
     CHANNELS: JSON.stringify({
-      namespaces: { plain: { subscribe: 'anyone', publish: 'anyone', durable: { messages: 5, ageSeconds: 3600 } } },
+      namespaces: {
+        plain: { subscribe: 'anyone', publish: 'anyone', durable: { messages: 5, ageSeconds: 3600 } },
+      },
     }),
   });
   afterAll(() => plain.stop());
@@ -189,9 +229,15 @@ describe('the plain protocol on a durable default channel', async () => {
     ann.send('two');
     ann.send('three');
     const texts = [await ann.text(), await ann.text(), await ann.text()];
-    expect(JSON.parse(texts[0] ?? '')).toEqual({ sender: 'ann', text: 'one', id: expect.any(Number) as number });
+    expect(JSON.parse(texts[0] ?? '')).toEqual({
+      sender: 'ann',
+      text: 'one',
+      id: expect.any(Number) as number,
+    });
     const [first, second, third] = texts.map(idOf);
-    expect(Number.isSafeInteger(first) && first !== undefined && second !== undefined && first < second).toBe(true);
+    expect(Number.isSafeInteger(first) && first !== undefined && second !== undefined && first < second).toBe(
+      true,
+    );
     const bob = await TestClient.open(`${plain.url}/ws/bob?lastEventId=${first}`);
     expect([idOf(await bob.text()), idOf(await bob.text())]).toEqual([second, third]);
     ann.send('four');
@@ -212,7 +258,9 @@ describe('the plain protocol on a durable default channel', async () => {
     const ann = await TestClient.v1(`${plain.url}/ws/ann`);
     const bob = await TestClient.open(`${plain.url}/ws/bob`);
     const [position] = await publish(ann, 'plain:all', 1);
-    await until(() => bob.inbox.some((text) => idOf(text) >= Number(position?.split('-')[0]) * 65_536), { what: 'the message' });
+    await until(() => bob.inbox.some((text) => idOf(text) >= Number(position?.split('-')[0]) * 65_536), {
+      what: 'the message',
+    });
     bob.inbox.length = 0;
     await redis.client().del('tg:{c:plain:all}:stream', 'tg:{c:plain:all}:head');
     await publish(ann, 'plain:all', 1, 7);
@@ -226,7 +274,9 @@ test('reads a durable channel over HTTP, page by page', async () => {
   await writeFile(keys, 'secret\n');
   const gateway = await startGateway({ CHANNELS, REDIS_URL: redis.url, API_KEYS_FILE: keys });
   const get = async (path: string) =>
-    (await fetch(`${gateway.apiUrl}${path}`, { headers: { authorization: 'Bearer secret' } })).json() as Promise<Json>;
+    (
+      await fetch(`${gateway.apiUrl}${path}`, { headers: { authorization: 'Bearer secret' } })
+    ).json() as Promise<Json>;
   const channel = newChannel();
   const ann = await TestClient.v1(`${gateway.url}/ws/ann`);
   const positions = await publish(ann, channel, 25);
@@ -244,7 +294,10 @@ test('reads a durable channel over HTTP, page by page', async () => {
     recovered: true,
     more: false,
   });
-  expect(await get(`/v1/channels/${channel}/messages?after=24-AAAAAAAAAAAAAAAA`)).toMatchObject({ recovered: false, reason: 'forked' });
+  expect(await get(`/v1/channels/${channel}/messages?after=24-AAAAAAAAAAAAAAAA`)).toMatchObject({
+    recovered: false,
+    reason: 'forked',
+  });
   expect(await get(`/v1/channels/ws_broadcast/messages`)).toMatchObject({ code: 'not_durable' });
   await gateway.stop();
 });
@@ -254,12 +307,23 @@ test('waits for replicas where the namespace asks for it, and says whether they 
   const gateway = await startGateway({
     REDIS_URL: redis.url,
     CHANNELS: JSON.stringify({
-      namespaces: { safe: { subscribe: 'anyone', publish: 'anyone', durable: { messages: 10, ageSeconds: 60, replicas: 1, timeoutMs: 300 } } },
+      namespaces: {
+        safe: {
+          subscribe: 'anyone',
+          publish: 'anyone',
+          durable: { messages: 10, ageSeconds: 60, replicas: 1, timeoutMs: 300 },
+        },
+      },
     }),
   });
   const ann = await TestClient.v1(`${gateway.url}/ws/ann`);
-  await until(async () => (await ann.call({ type: 'publish', channel: 'safe:1', data: 1 })).replicated, { what: 'the replica to have it' });
+  await until(async () => (await ann.call({ type: 'publish', channel: 'safe:1', data: 1 })).replicated, {
+    what: 'the replica to have it',
+  });
   await replica.stop();
-  expect(await ann.call({ type: 'publish', channel: 'safe:1', data: 2 })).toMatchObject({ type: 'ok', replicated: false });
+  expect(await ann.call({ type: 'publish', channel: 'safe:1', data: 2 })).toMatchObject({
+    type: 'ok',
+    replicated: false,
+  });
   await gateway.stop();
 });

@@ -55,7 +55,7 @@ test('puts the fragments of a message together', async () => {
   ann.send(opcodes.continuation, 'three ', false);
   ann.send(opcodes.continuation, 'pieces');
   expect(await bob.text()).toBe('{"sender":"ann","text":"in three pieces"}');
-  expect(ann.frames[0]).toEqual({ firstByte: 0x80 | opcodes.pong, payload: Buffer.from('between') });
+  expect(ann.frames).toContainEqual({ firstByte: 0x80 | opcodes.pong, payload: Buffer.from('between') });
   ann.socket.destroy();
   await bob.leave();
 });

@@ -1,7 +1,7 @@
 // The chain: what follows from what in a durable channel. Pure: no clock, no bus.
 
 import { decodeEnvelope } from '../bus/envelope.ts';
-import { parsePlainId, parsePosition, type Position, tagOf } from '../protocol/positions.ts';
+import { type Position, parsePlainId, parsePosition, tagOf } from '../protocol/positions.ts';
 import type { Outgoing } from './fanout.ts';
 
 /** A message of a durable channel, and the id of the one before it. */
@@ -39,24 +39,44 @@ export function readEntry(bytes: Buffer): Entry | undefined {
   const { offset, prev, id, sender, timeMs, skip } = envelope.header;
   if (offset === undefined || prev === undefined) return undefined;
   const position = { offset, id };
-  return { offset, id, prev, message: { kind: 'message', id, position, from: sender, foreign: false, payload: envelope.payload, timeMs, skip } };
+  return {
+    offset,
+    id,
+    prev,
+    message: {
+      kind: 'message',
+      id,
+      position,
+      from: sender,
+      foreign: false,
+      payload: envelope.payload,
+      timeMs,
+      skip,
+    },
+  };
 }
 
 /** Judges a place by the entries from its offset on and by the head of the same moment. A place counts only if the
  * entry itself, its successor's `prev` or the head confirms its id, so a lost tail can never pass for continuity. */
 export function judge(place: Place, entries: readonly Entry[], head: Position | undefined): Verdict {
   if (head === undefined) {
-    return place.offset === 0 && place.matches('0') ? { kind: 'continues', at: { offset: 0, id: '0' }, entries: [] } : { kind: 'unknown' };
+    return place.offset === 0 && place.matches('0')
+      ? { kind: 'continues', at: { offset: 0, id: '0' }, entries: [] }
+      : { kind: 'unknown' };
   }
   if (place.offset > head.offset) return { kind: 'forked' };
   if (place.offset === head.offset) return confirmed(place, head.id, []);
   const [first, ...rest] = entries;
   if (first === undefined || first.offset > place.offset + 1) return { kind: 'trimmed', entries };
-  return first.offset === place.offset ? confirmed(place, first.id, rest) : confirmed(place, first.prev, entries);
+  return first.offset === place.offset
+    ? confirmed(place, first.id, rest)
+    : confirmed(place, first.prev, entries);
 }
 
 function confirmed(place: Place, id: string, entries: readonly Entry[]): Verdict {
-  return place.matches(id) ? { kind: 'continues', at: { offset: place.offset, id }, entries } : { kind: 'forked' };
+  return place.matches(id)
+    ? { kind: 'continues', at: { offset: place.offset, id }, entries }
+    : { kind: 'forked' };
 }
 
 /** A position as a place. */

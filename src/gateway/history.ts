@@ -36,10 +36,13 @@ export class History {
     const known = this.#blocks.get(key);
     if (known !== undefined && known.untilMs > performance.now()) {
       const block = await known.block;
-      if (block.entries.length >= BLOCK || (block.head?.offset ?? 0) >= upTo.offset) return after(block, offset);
+      if (block.entries.length >= BLOCK || (block.head?.offset ?? 0) >= upTo.offset)
+        return after(block, offset);
     }
     this.#forget();
-    const block = this.#log.read(channel, start, BLOCK).then(({ entries, head }) => ({ entries: readEntries(entries), head }));
+    const block = this.#log
+      .read(channel, start, BLOCK)
+      .then(({ entries, head }) => ({ entries: readEntries(entries), head }));
     this.#blocks.set(key, { block, untilMs: performance.now() + SHARED_MS });
     block.catch(() => this.#blocks.delete(key));
     return after(await block, offset);

@@ -36,6 +36,12 @@ interface Value {
   readonly fallback: Json | undefined;
 }
 
+/** The root of what a template is given. */
+const ROOT = Symbol('root');
+
+/** Where a dot stands: a path of values, the root, or undefined where that cannot be told. */
+type Place = readonly string[] | typeof ROOT | undefined;
+
 const faults: string[] = [];
 const fault = (text: string) => void faults.push(text);
 
@@ -54,7 +60,7 @@ runHelm();
 for (const text of faults) console.error(`chart: ${text}`);
 if (faults.length > 0) process.exitCode = 1;
 
-// ── values.yaml ─────────────────────────────────────────────────────────────────────────────────────────────────
+// ── values.yaml ──────────────────────────────────────────────────────────────────────────────────────────
 
 /** The keys with a comment, in order. A key without one has to be a group of keys that have one. */
 function documentedValues(): Value[] {
@@ -96,7 +102,7 @@ function isRecord(value: Json | undefined): value is { readonly [key: string]: J
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-// ── values.schema.json ──────────────────────────────────────────────────────────────────────────────────────────
+// ── values.schema.json ───────────────────────────────────────────────────────────────────────────────────
 
 /** Every value is in the schema, everything in the schema is a value, and no level lets in what it does not know. */
 function checkSchema(): void {
@@ -126,7 +132,7 @@ function checkSchema(): void {
   for (const path of known) if (!seen.has(path)) fault(`values.schema.json: ${path} is missing`);
 }
 
-// ── Templates ───────────────────────────────────────────────────────────────────────────────────────────────────
+// ── Templates ────────────────────────────────────────────────────────────────────────────────────────────
 
 function readTemplates(): Map<string, string> {
   const folder = join(chart, 'templates');
@@ -135,10 +141,6 @@ function readTemplates(): Map<string, string> {
   );
   return new Map(files.map((name) => [name, readFileSync(join(folder, name), 'utf8')]));
 }
-
-/** Where a dot stands: a path of values, `ROOT`, or undefined where that cannot be told. */
-type Place = readonly string[] | typeof ROOT | undefined;
-const ROOT = Symbol('root');
 
 /** Every value is used in a template, and no template uses what is no value. */
 function checkUse(): void {
@@ -176,7 +178,7 @@ function pathsUsed(text: string): { path: string; whole: boolean }[] {
       .replace(/"(\\.|[^"\\])*"/g, '""')
       .replace(/\(index [.$] 0\)|index [.$] 0(?=$|\s)/g, '$');
     const [, keyword = '', rest = ''] =
-      /^(define|with|range|if|else if|else|end)?\b\s*([\s\S]*)$/.exec(action) ?? [];
+      /^(?:(define|with|range|if|else if|else|end)\b)?\s*([\s\S]*)$/.exec(action) ?? [];
     const [, name, assigned = rest] = /^(\$\w+)\s*:?=\s*([\s\S]*)$/.exec(rest) ?? [];
     const only = /^(\$\w*)?((?:\.\w+)*)$/.exec(assigned.trim());
     const place = only === null ? undefined : resolve(only[1], only[2] ?? '', dot, variables);
@@ -214,13 +216,14 @@ function resolve(
   return keys[0] === 'Values' ? keys.slice(1) : undefined;
 }
 
-// ── The gateway's settings ──────────────────────────────────────────────────────────────────────────────────────
+// ── The gateway's settings ───────────────────────────────────────────────────────────────────────────────
 
 /** Every setting of the gateway is set by the chart, and a value's default is the setting's. */
 function checkSettings(): void {
   const deployment = templates.get('deployment.yaml') ?? '';
   for (const [name, setting] of Object.entries(settings) as [string, Setting][]) {
-    const line = new RegExp(`name: ${name}(?:_FILE)?(?:,|\\n)(.*)`).exec(deployment);
+    const file = `${name}_FILE` in settings ? '' : '(?:_FILE)?';
+    const line = new RegExp(`name: ${name}${file}(?:,|\\n)(.*)`).exec(deployment);
     if ((line === null) !== name in UNSET) {
       fault(line === null ? `nothing sets ${name}` : `${name} is set, though it need not be: ${UNSET[name]}`);
     }
@@ -242,14 +245,17 @@ function checkVersion(): void {
     fault(`Chart.yaml: appVersion is ${appVersion}, and package.json has ${version}`);
 }
 
-// ── README.md ───────────────────────────────────────────────────────────────────────────────────────────────────
+// ── README.md ────────────────────────────────────────────────────────────────────────────────────────────
 
 function writeReadme(): void {
   const file = join(chart, 'README.md');
   const text = readFileSync(file, 'utf8');
   const [start, end] = ['<!-- generated: values -->\n', '<!-- end of values -->'];
   const [from, to] = [text.indexOf(start), text.indexOf(end)];
-  if (from === -1 || to < from) return fault(`README.md lacks the markers ${start.trim()} and ${end}`);
+  if (from === -1 || to < from) {
+    fault(`README.md lacks the markers ${start.trim()} and ${end}`);
+    return;
+  }
   const cell = (it: string) => it.replaceAll('|', '\\|');
   const rows = values.map(
     ({ path, text, fallback }) =>
@@ -258,26 +264,32 @@ function writeReadme(): void {
   const table = `\n| Value | Default | What it does |\n| --- | --- | --- |\n${rows.join('')}\n`;
   const wanted = text.slice(0, from + start.length) + table + text.slice(to);
   if (wanted === text) return;
-  if (checkOnly) return fault('README.md is stale: run `npm run docs` and commit what it writes');
+  if (checkOnly) {
+    fault('README.md is stale: run `npm run docs` and commit what it writes');
+    return;
+  }
   writeFileSync(file, wanted);
   console.log('written: charts/tidegate/README.md');
 }
 
-// ── helm ────────────────────────────────────────────────────────────────────────────────────────────────────────
+// ── helm ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** What only helm can tell, with each helm that is installed. */
 function runHelm(): void {
   const helms = ['helm', 'helm3'].filter((program) => run(program, 'version').status === 0);
-  if (helms.length === 0)
-    return console.log('chart: helm is not installed: its lint and unit tests are skipped');
+  const [first] = helms;
+  if (first === undefined) {
+    console.log('chart: helm is not installed: its lint and unit tests are skipped');
+    return;
+  }
   for (const helm of helms) {
     expectSuccess(`${helm} lint`, run(helm, 'lint', '--strict', chart, ...KUBE_VERSION));
     checkUmbrella(helm);
     checkGenerated(helm);
   }
-  const [helm = 'helm'] = helms;
-  if (run(helm, 'unittest', '--help').status !== 0) {
-    return console.log('chart: the plugin `helm unittest` is not installed: the unit tests are skipped');
+  if (run(first, 'unittest', '--help').status !== 0) {
+    console.log('chart: the plugin `helm unittest` is not installed: the unit tests are skipped');
+    return;
   }
   const suites = readdirSync(join(chart, 'tests')).filter((name) => name.endsWith('_test.yaml'));
   for (const name of templates.keys()) {
@@ -288,7 +300,7 @@ function runHelm(): void {
       .toLowerCase()}_test.yaml`;
     if (!name.endsWith('.tpl') && !suites.includes(suite)) fault(`templates/${name} has no tests/${suite}`);
   }
-  expectSuccess('helm unittest', run(helm, 'unittest', chart));
+  expectSuccess('helm unittest', run(first, 'unittest', chart));
 }
 
 /** The chart is a dependency with a condition, and its umbrella shares globals. */

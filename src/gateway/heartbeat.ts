@@ -22,7 +22,6 @@ export class Heartbeat {
   /** Slots that were pinged and have not been checked, the earliest first. */
   readonly #pinged: { slot: Set<Connection>; atMs: number }[] = [];
   #ticks = 0;
-  #nextSlot = 0;
 
   /** `cut` ends a connection without a closing handshake, as nothing would come back. */
   constructor(intervalMs: number, pongTimeoutMs: number, cut: (connection: Connection) => void) {
@@ -40,8 +39,9 @@ export class Heartbeat {
     return this.#slots.reduce((sum, slot) => sum + slot.size, 0);
   }
 
+  /** Its first ping comes about an interval from now: it has just shown that it is there. */
   add(connection: Connection): void {
-    const slot = this.#slots[this.#nextSlot++ % SLOTS] ?? new Set();
+    const slot = this.#slots[(this.#ticks + SLOTS - 1) % SLOTS] ?? new Set();
     slot.add(connection);
     this.#slotOf.set(connection, slot);
   }

@@ -22,6 +22,7 @@ export class Heartbeat {
   /** Slots that were pinged and have not been checked, the earliest first. */
   readonly #pinged: { slot: Set<Connection>; atMs: number }[] = [];
   #ticks = 0;
+  #added = 0;
 
   /** `cut` ends a connection without a closing handshake, as nothing would come back. */
   constructor(intervalMs: number, pongTimeoutMs: number, cut: (connection: Connection) => void) {
@@ -39,9 +40,11 @@ export class Heartbeat {
     return this.#slots.reduce((sum, slot) => sum + slot.size, 0);
   }
 
-  /** Its first ping comes about an interval from now: it has just shown that it is there. */
+  /** Its first ping comes half an interval to one interval from now: it has just shown that it is there, and those who
+   * come together need not be pinged together for ever. */
   add(connection: Connection): void {
-    const slot = this.#slots[(this.#ticks + SLOTS - 1) % SLOTS] ?? new Set();
+    const sooner = this.#added++ % (SLOTS / 2);
+    const slot = this.#slots[(this.#ticks + SLOTS - 1 - sooner) % SLOTS] ?? new Set();
     slot.add(connection);
     this.#slotOf.set(connection, slot);
   }

@@ -16,11 +16,16 @@ interface Key {
   readonly appended: Appended;
 }
 
+/** So many idempotency keys are remembered at the most, the latest. */
+const MAX_KEYS = 100_000;
+const FORGET_MS = 10_000;
+
 /** {@link Log} in memory. */
 export class MemoryLog implements Log {
   readonly #publish: (topic: string, bytes: Buffer) => Promise<void>;
   readonly #channels = new Map<string, { head: Position; entries: Entry[] }>();
   readonly #keys = new Map<string, Key>();
+  #forgotAtMs = 0;
 
   constructor(publish: (topic: string, bytes: Buffer) => Promise<void>) {
     this.#publish = publish;
@@ -29,14 +34,10 @@ export class MemoryLog implements Log {
   async append(message: Append): Promise<Appended> {
     const { channel, topic, id, sender, timeMs, skip, payload, retention } = message;
     const nowMs = Date.now();
-    // Keys are in the order they were made, and most live equally long: the front is where the old ones are.
-    for (const [old, { untilMs }] of this.#keys) {
-      if (untilMs > nowMs) break;
-      this.#keys.delete(old);
-    }
+    this.#forgetKeys(nowMs);
     const key = JSON.stringify([channel, sender, message.key]);
     const known = this.#keys.get(key);
-    if (known !== undefined) {
+    if (known !== undefined && known.untilMs > nowMs) {
       if (known.payload !== payload) throw new TidegateError('key_reused');
       return { ...known.appended, repeated: true };
     }
@@ -66,6 +67,17 @@ export class MemoryLog implements Log {
     this.#keys.set(key, { payload, untilMs: nowMs + message.keyTtlMs, appended });
     await this.#publish(topic, bytes);
     return appended;
+  }
+
+  /** Seldom and in one go: to take one key out for each that comes would walk over all those taken out before. */
+  #forgetKeys(nowMs: number): void {
+    const isFull = this.#keys.size >= MAX_KEYS;
+    if (!isFull && nowMs - this.#forgotAtMs < FORGET_MS) return;
+    this.#forgotAtMs = nowMs;
+    let surplus = isFull ? MAX_KEYS / 2 : 0;
+    for (const [key, { untilMs }] of this.#keys) {
+      if (surplus-- > 0 || untilMs <= nowMs) this.#keys.delete(key);
+    }
   }
 
   async read(channel: string, fromOffset: number, limit: number): Promise<Slice> {

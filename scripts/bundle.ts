@@ -41,6 +41,8 @@ export async function bundle(outdir: string): Promise<{ files: number; bytes: nu
     logLevel: 'warning',
   });
   if (warnings.length > 0) throw new Error('esbuild warns: see above');
+  // Or Node would read each file as CommonJS first, and again when that fails.
+  writeFileSync(join(outdir, 'package.json'), '{"type":"module"}\n');
   writeFileSync(join(outdir, 'licenses.txt'), licenses(Object.keys(metafile.inputs)));
   const outputs = Object.values(metafile.outputs);
   return { files: outputs.length, bytes: outputs.reduce((sum, output) => sum + output.bytes, 0) };

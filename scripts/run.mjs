@@ -44,7 +44,10 @@ const commands = {
     await ensureRedis();
     return run(node, ['drill/main.ts', ...args]);
   },
-  docs: (node, args) => run(node, ['scripts/docs.ts', ...args]),
+  docs: async (node, args) => {
+    const end = await run(node, ['scripts/docs.ts', ...args]);
+    return end.code === 0 ? run(node, ['scripts/chart.ts', ...args]) : end;
+  },
   'build:client': (node, args) => run(node, ['scripts/client.ts', ...args]),
   bundle: (node, args) => run(node, ['scripts/bundle.ts', ...args]),
   image: (node, args) => run(node, ['scripts/image.ts', ...args]),
@@ -93,6 +96,7 @@ async function check(node) {
     ['types', [tsc, '-p', '.']],
     ['biome', [biome, 'check', '--error-on-warnings', '.']],
     ['docs', ['scripts/docs.ts', '--check']],
+    ['chart', ['scripts/chart.ts', '--check']],
   ].filter(([, [script]]) => existsSync(join(root, script)));
   const summary = [];
   for (const [name, args] of steps) {

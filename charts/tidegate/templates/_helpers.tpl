@@ -20,8 +20,8 @@
 {{- define "tidegate.selectorLabels" -}}
 {{- $component := index . 1 -}}
 {{- with index . 0 -}}
-app.kubernetes.io/name: {{ include "tidegate.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "tidegate.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: {{ $component }}
 {{- end -}}
 {{- end -}}
@@ -29,8 +29,8 @@ app.kubernetes.io/component: {{ $component }}
 {{/* Name, namespace, labels and annotations of a resource.
      (dict "root" $ "component" component "name" name "annotations" dict) */}}
 {{- define "tidegate.metadata" -}}
-name: {{ .name | default (include "tidegate.fullname" .root) }}
-namespace: {{ .root.Release.Namespace }}
+name: {{ .name | default (include "tidegate.fullname" .root) | quote }}
+namespace: {{ .root.Release.Namespace | quote }}
 labels:
   {{- $own := include "tidegate.selectorLabels" (list .root .component) | fromYaml -}}
   {{- $own = merge $own (dict
@@ -203,12 +203,11 @@ annotations:
           "sentinelKey" (.sentinelPassword | empty | ternary "" "redis-sentinel-password") -}}
   {{- end -}}
 {{- end -}}
-{{- with .Values.redis.enabled | ternary .Values.redis .Values.externalRedis -}}
-  {{- if .existingSecret -}}
-    {{- $redis = merge (dict "secret" .existingSecret "key" .existingSecretKey
-          "sentinelKey" (get . "existingSecretSentinelKey")) $redis -}}
-  {{- end -}}
-{{- end -}}
+{{- $yours := .Values.redis.enabled | ternary
+      (dict "secret" .Values.redis.existingSecret "key" .Values.redis.existingSecretKey "sentinelKey" "")
+      (dict "secret" .Values.externalRedis.existingSecret "key" .Values.externalRedis.existingSecretKey
+        "sentinelKey" .Values.externalRedis.existingSecretSentinelKey) -}}
+{{- if $yours.secret }}{{ $redis = merge (dict "url" $redis.url) $yours }}{{ end -}}
 {{- toYaml $redis -}}
 {{- end -}}
 

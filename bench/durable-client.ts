@@ -32,7 +32,7 @@ for (const [index, seen] of messages.entries()) {
   );
   socket.write(subscribe);
 }
-let stopped = false;
+let stopped = true;
 const answers = new Occurrences('"type":"ok"');
 const sentAtMs: number[] = [];
 const waitsMs: number[] = [];
@@ -56,6 +56,7 @@ function fill(): void {
   }
 }
 
+stopped = false;
 fill();
 await sleep(Number(values.warm) * 1000);
 waitsMs.length = 0;

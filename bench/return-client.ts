@@ -10,7 +10,8 @@ const { values } = parseArgs({
     clients: { type: 'string', default: '10000' },
     missed: { type: 'string', default: '100' },
     stayers: { type: 'string', default: '100' },
-    rate: { type: 'string', default: '20' },
+    // Few, because each goes to all who are back, and this client must not be what is measured.
+    rate: { type: 'string', default: '2' },
     quiet: { type: 'string', default: '3' },
   },
 });

@@ -60,8 +60,6 @@ export class Connection {
   pending: Batch | undefined = undefined;
   /** The socket has a backlog. */
   congested = false;
-  /** Channels that it waits to enter until the bus delivers them, each with the attempt that came last. */
-  entering: Map<string, symbol> | undefined = undefined;
   /** Groups whose messages were dropped and whose gap has not been told yet. */
   missed: Set<Group> | undefined = undefined;
   /** The code that the gateway closed it with; undefined while it is open, and where the client did. */

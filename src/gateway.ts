@@ -121,7 +121,6 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
     publisher,
     metrics,
     log,
-    report,
   });
   const listener = new Listener({
     port: config.PORT,

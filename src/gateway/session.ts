@@ -2,7 +2,7 @@
 
 import type { Duplex } from 'node:stream';
 import type { RawData, WebSocket } from 'ws';
-import type { Log, Report } from '../platform/logs.ts';
+import type { Log } from '../platform/logs.ts';
 import type { Metrics } from '../platform/metrics.ts';
 import { type Close, closeCodeLabel, closes } from '../protocol/close.ts';
 import { decodeCommand } from '../protocol/commands.ts';
@@ -66,7 +66,6 @@ export interface SessionsOptions {
   readonly publisher: Publisher;
   readonly metrics: Metrics;
   readonly log: Log;
-  readonly report: Report;
 }
 
 /** What is known of a connection when its upgrade is done. */

@@ -45,8 +45,11 @@ const commands = {
     return run(node, ['drill/main.ts', ...args]);
   },
   docs: async (node, args) => {
-    const end = await run(node, ['scripts/docs.ts', ...args]);
-    return end.code === 0 ? run(node, ['scripts/chart.ts', ...args]) : end;
+    for (const script of ['docs', 'chart', 'manifests']) {
+      const end = await run(node, [`scripts/${script}.ts`, ...args]);
+      if (end.code !== 0) return end;
+    }
+    return { code: 0 };
   },
   'build:client': (node, args) => run(node, ['scripts/client.ts', ...args]),
   bundle: (node, args) => run(node, ['scripts/bundle.ts', ...args]),
@@ -97,6 +100,7 @@ async function check(node) {
     ['biome', [biome, 'check', '--error-on-warnings', '.']],
     ['docs', ['scripts/docs.ts', '--check']],
     ['chart', ['scripts/chart.ts', '--check']],
+    ['manifests', ['scripts/manifests.ts', '--check']],
   ].filter(([, [script]]) => existsSync(join(root, script)));
   const summary = [];
   for (const [name, args] of steps) {
@@ -106,7 +110,7 @@ async function check(node) {
     summary.push({ name, passed: end.code === 0, seconds: (performance.now() - started) / 1000 });
   }
   for (const { name, passed, seconds } of summary) {
-    console.log(`${passed ? 'ok    ' : 'FAILED'}  ${name.padEnd(6)} ${seconds.toFixed(1)} s`);
+    console.log(`${passed ? 'ok    ' : 'FAILED'}  ${name.padEnd(9)} ${seconds.toFixed(1)} s`);
   }
   return { code: summary.every((step) => step.passed) ? 0 : 1 };
 }

@@ -44,6 +44,7 @@ const commands = {
     await ensureRedis();
     return run(node, ['drill/main.ts', ...args]);
   },
+  e2e: (node, args) => run(node, ['e2e/main.ts', ...args]),
   docs: async (node, args) => {
     for (const script of ['docs', 'chart', 'manifests']) {
       const end = await run(node, [`scripts/${script}.ts`, ...args]);

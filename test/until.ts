@@ -2,7 +2,7 @@
 
 import { setTimeout as delay } from 'node:timers/promises';
 
-const pollIntervalMs = 10;
+const defaultPollIntervalMs = 10;
 
 /** What is left of `T` once it is known to be truthy. */
 export type Truthy<T> = Exclude<T, false | 0 | 0n | '' | null | undefined>;
@@ -12,6 +12,8 @@ export type UntilOptions = {
   what: string;
   /** How long to wait. Default 10 s. */
   timeoutMs?: number;
+  /** How long to wait between two looks. Default 10 ms; longer where a look costs more. */
+  pollIntervalMs?: number;
 };
 
 /**
@@ -23,7 +25,7 @@ export type UntilOptions = {
  */
 export async function until<T>(
   condition: () => T | Promise<T>,
-  { what, timeoutMs = 10_000 }: UntilOptions,
+  { what, timeoutMs = 10_000, pollIntervalMs = defaultPollIntervalMs }: UntilOptions,
 ): Promise<Truthy<T>> {
   const deadline = performance.now() + timeoutMs;
   const pending = Symbol('pending');

@@ -1,9 +1,17 @@
 // A WebSocket client for tests: keeps everything that arrives, in order, and waits for what a test expects.
 
+import type { Agent } from 'node:http';
 import { WebSocket } from 'ws';
 import { until } from './until.ts';
 
 export type Json = Record<string, unknown>;
+
+export interface OpenOptions {
+  readonly protocols?: string[];
+  readonly headers?: Record<string, string>;
+  /** Makes the connection, where it goes another way than straight to the host of the URL. */
+  readonly agent?: Agent;
+}
 
 /** How a connection ended. */
 export interface Ended {
@@ -29,11 +37,8 @@ export class TestClient {
   }
 
   /** Connects and resolves when the connection is open. @throws with the status where the upgrade is refused. */
-  static async open(
-    url: string,
-    options: { protocols?: string[]; headers?: Record<string, string> } = {},
-  ): Promise<TestClient> {
-    const ws = new WebSocket(url, options.protocols ?? [], { headers: options.headers ?? {} });
+  static async open(url: string, { protocols = [], ...options }: OpenOptions = {}): Promise<TestClient> {
+    const ws = new WebSocket(url, protocols, options);
     const client = new TestClient(ws);
     await new Promise<void>((resolve, reject) => {
       ws.once('open', () => resolve());
@@ -52,10 +57,7 @@ export class TestClient {
   }
 
   /** Connects with the subprotocol tidegate.v1 and takes the welcome. */
-  static async v1(
-    url: string,
-    options: { protocols?: string[]; headers?: Record<string, string> } = {},
-  ): Promise<TestClient> {
+  static async v1(url: string, options: OpenOptions = {}): Promise<TestClient> {
     const client = await TestClient.open(url, {
       ...options,
       protocols: ['tidegate.v1', ...(options.protocols ?? [])],

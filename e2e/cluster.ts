@@ -1,0 +1,85 @@
+// The cluster: reads and watches what is in it.
+
+import { setTimeout as delay } from 'node:timers/promises';
+import {
+  AppsV1Api,
+  AutoscalingV2Api,
+  CoreV1Api,
+  DiscoveryV1Api,
+  KubeConfig,
+  type KubernetesObject,
+  PolicyV1Api,
+  Watch,
+} from '@kubernetes/client-node';
+import { until } from '../test/until.ts';
+import { kubectl } from './programs.ts';
+import { runLabel } from './settings.ts';
+
+const config = new KubeConfig();
+config.loadFromDefault();
+
+export const core = config.makeApiClient(CoreV1Api);
+export const apps = config.makeApiClient(AppsV1Api);
+export const autoscaling = config.makeApiClient(AutoscalingV2Api);
+export const discovery = config.makeApiClient(DiscoveryV1Api);
+export const policy = config.makeApiClient(PolicyV1Api);
+
+/** How often the cluster is asked while something is waited for. */
+const POLL_MS = 250;
+
+/** Waits for something in the cluster. */
+export function eventually<T>(what: string, seconds: number, condition: () => T | Promise<T>) {
+  return until(condition, { what, timeoutMs: seconds * 1000, pollIntervalMs: POLL_MS });
+}
+
+/** Sees that something holds for a while. @throws as soon as `check` does */
+export async function during(seconds: number, check: () => unknown): Promise<void> {
+  const endMs = performance.now() + seconds * 1000;
+  do {
+    await check();
+    await delay(POLL_MS);
+  } while (performance.now() < endMs);
+}
+
+/** A change of an object. */
+export interface Change<T> {
+  readonly type: string;
+  readonly object: T;
+}
+
+/** Watches objects until it is stopped. `seen` is called for those that are there already, too.
+ * Returns what stops it, which throws where the watch has ended by itself, so that nothing goes unseen. */
+export async function watch<T extends KubernetesObject>(
+  path: string,
+  labelSelector: string,
+  seen: (change: Change<T>) => void,
+): Promise<() => void> {
+  let ended: { readonly error: unknown } | undefined;
+  const abort = await new Watch(config).watch(
+    path,
+    { labelSelector },
+    (type, object) => seen({ type, object: object as T }),
+    (error: unknown) => {
+      ended = { error };
+    },
+  );
+  return () => {
+    if (ended !== undefined) throw new Error(`the watch of ${path} has ended`, { cause: ended.error });
+    abort.abort();
+  };
+}
+
+/** Deletes the namespaces of a run, and waits until they are gone. */
+export async function deleteNamespaces(run: string, tell: (names: readonly string[]) => void): Promise<void> {
+  const left = async () => {
+    const { items } = await core.listNamespace({ labelSelector: `${runLabel}=${run}` });
+    return items.map(({ metadata }) => metadata?.name ?? '');
+  };
+  const names = await left();
+  if (names.length === 0) return;
+  tell(names);
+  await kubectl('delete', 'namespace', '--wait=false', '--ignore-not-found', ...names);
+  await eventually(`the namespaces ${names.join(', ')} to be gone`, 300, async () => {
+    return (await left()).length === 0;
+  });
+}

@@ -1,0 +1,197 @@
+// A release: the chart as it is installed in a scenario's namespace, and the ways to use it.
+
+import { fileURLToPath } from 'node:url';
+import type { V1Pod } from '@kubernetes/client-node';
+import { type Client, type ConnectOptions, connect } from '../src/client/client.ts';
+import { token } from '../test/tokens.ts';
+import { TestClient } from '../test/websocket.ts';
+import { core, eventually } from './cluster.ts';
+import { run, runToEnd } from './programs.ts';
+import { image } from './settings.ts';
+import type { Space } from './space.ts';
+import { agent, TunnelWebSocket } from './tunnel.ts';
+
+/** The chart of this tree. */
+export const chart = fileURLToPath(new URL('../charts/tidegate', import.meta.url));
+
+/** Values of the chart. */
+export type Values = Readonly<Record<string, unknown>>;
+
+/** The values that make the chart run the image under test, and nothing else. */
+export const imageValues: Values = {
+  image: { repository: image.slice(0, image.lastIndexOf(':')), tag: image.slice(image.lastIndexOf(':') + 1) },
+};
+
+/** Values that suit most scenarios: pods that leave quickly and fit beside those of other scenarios. */
+export const quickValues: Values = {
+  ...imageValues,
+  preStopSeconds: 1,
+  drainSeconds: 3,
+  resources: { requests: { cpu: '10m', memory: '64Mi' } },
+  redis: { resources: { requests: { cpu: '10m', memory: '32Mi' } } },
+  channels: {
+    send: 'anyone',
+    namespaces: {
+      room: { subscribe: 'anyone', publish: 'anyone' },
+      doc: { subscribe: 'anyone', publish: 'anyone', durable: { messages: 10_000, ageSeconds: 86_400 } },
+    },
+  },
+};
+
+export interface InstallOptions {
+  readonly helm?: 'helm' | 'helm3';
+  readonly name?: string;
+  readonly chart?: string;
+  readonly values?: Values;
+  /** What the names of all resources begin with, where it is not the release's. */
+  readonly fullname?: string;
+}
+
+/** An installed chart. */
+export class Release {
+  readonly namespace: string;
+  readonly name: string;
+  readonly fullname: string;
+  /** What helm said when it was installed or upgraded last. */
+  notes = '';
+  readonly #helm: string;
+  readonly #chart: string;
+  #secret: string | undefined;
+
+  private constructor(namespace: string, options: InstallOptions) {
+    this.namespace = namespace;
+    this.name = options.name ?? 'tidegate';
+    this.fullname = options.fullname ?? this.name;
+    this.#helm = options.helm ?? 'helm';
+    this.#chart = options.chart ?? chart;
+  }
+
+  /** Installs the chart, with {@link quickValues} unless others are given. Does not wait for it. */
+  static async install({ namespace, say }: Space, options: InstallOptions = {}): Promise<Release> {
+    const release = new Release(namespace, options);
+    say(`${release.#helm} install ${release.name}`);
+    release.notes = await release.helm(
+      ['install', release.name, release.#chart, '--values', '-'],
+      options.values ?? quickValues,
+    );
+    return release;
+  }
+
+  /** Upgrades it to exactly these values. @throws where helm fails */
+  async upgrade(values: Values, ...args: string[]): Promise<void> {
+    this.notes = await this.helm(['upgrade', this.name, this.#chart, '--values', '-', ...args], values);
+  }
+
+  /** Runs helm in the namespace. */
+  helm(args: readonly string[], input?: Values): Promise<string> {
+    return run(this.#helm, ['--namespace', this.namespace, ...args], { input: JSON.stringify(input) });
+  }
+
+  /** Runs kubectl in the namespace. */
+  kubectl(...args: string[]): Promise<string> {
+    return run('kubectl', ['--namespace', this.namespace, ...args]);
+  }
+
+  // ── Its pods ──────────────────────────────────────────────────────────────────────────────────
+
+  /** What its gateways are selected by. */
+  get selector(): string {
+    return `app.kubernetes.io/instance=${this.name},app.kubernetes.io/component=gateway`;
+  }
+
+  /** Every gateway pod there is, also those that are on their way in or out. */
+  async allPods(): Promise<V1Pod[]> {
+    const { items } = await core.listNamespacedPod({
+      namespace: this.namespace,
+      labelSelector: this.selector,
+    });
+    return items;
+  }
+
+  /** Waits until there are so many gateway pods (two or more), every one of them ready, and returns their names and addresses. */
+  async pods(count: number, seconds = 180): Promise<Pods> {
+    const found = await eventually(
+      `${count} gateways of ${this.namespace} to be ready`,
+      seconds,
+      async () => {
+        const pods = await this.allPods();
+        return pods.length === count && pods.every(isReady) && pods.map(podOf);
+      },
+    );
+    return found as unknown as Pods;
+  }
+
+  // ── Ways to use it ────────────────────────────────────────────────────────────────────────────
+
+  /** Where clients connect: at the Service, or at one pod. */
+  url(pod?: Pod): string {
+    return `ws://${pod?.address ?? `${this.fullname}.${this.namespace}.svc`}:8080/ws`;
+  }
+
+  /** Where backends and Prometheus connect, likewise. */
+  httpUrl(port: 8081 | 9090, pod?: Pod): string {
+    return `http://${pod?.address ?? `${this.fullname}.${this.namespace}.svc`}:${port}`;
+  }
+
+  /** What the release's Secret holds. */
+  async secret(key: 'jwt-secret' | 'api-key'): Promise<string> {
+    const { data } = await core.readNamespacedSecret({
+      name: `${this.fullname}-auth`,
+      namespace: this.namespace,
+    });
+    return Buffer.from(data?.[key] ?? '', 'base64').toString();
+  }
+
+  /** A token for a user. */
+  async token(user: string): Promise<string> {
+    this.#secret ??= await this.secret('jwt-secret');
+    return token({ sub: user }, this.#secret);
+  }
+
+  /** The client that applications use. */
+  client(user: string, { pod, ...options }: { pod?: Pod } & Partial<ConnectOptions> = {}): Client {
+    return connect({
+      url: this.url(pod),
+      token: () => this.token(user),
+      WebSocket: TunnelWebSocket,
+      ...options,
+    });
+  }
+
+  /** A bare connection, which does nothing by itself. */
+  async connection(user: string, pod?: Pod, { isPlain = false } = {}): Promise<TestClient> {
+    const options = { protocols: [`bearer.${await this.token(user)}`], agent };
+    if (!isPlain) return TestClient.v1(this.url(pod), options);
+    return TestClient.open(this.url(pod), {
+      ...options,
+      protocols: ['tidegate.plain', ...options.protocols],
+    });
+  }
+}
+
+/** A gateway pod that is ready. */
+export interface Pod {
+  readonly name: string;
+  readonly address: string;
+}
+
+/** Pods, two or more: with one alone there is nothing between pods to see. */
+export type Pods = readonly [Pod, Pod, ...Pod[]];
+
+export function isReady({ metadata, status }: V1Pod): boolean {
+  if (metadata?.deletionTimestamp !== undefined) return false;
+  return status?.conditions?.some(({ type, status }) => type === 'Ready' && status === 'True') ?? false;
+}
+
+function podOf({ metadata, status }: V1Pod): Pod {
+  return { name: metadata?.name ?? '', address: status?.podIP ?? '' };
+}
+
+/** Whether this program is installed here. Scenarios that need it are skipped otherwise. */
+export async function isInstalled(program: string): Promise<boolean> {
+  try {
+    return (await runToEnd(program, ['version'])).code === 0;
+  } catch {
+    return false;
+  }
+}

@@ -16,7 +16,11 @@ import { kubectl } from './programs.ts';
 import { runLabel } from './settings.ts';
 
 const config = new KubeConfig();
-config.loadFromDefault();
+try {
+  config.loadFromDefault();
+} catch {
+  // No such file, or not one of these: `main.ts` asks kubectl, which says it better.
+}
 
 export const core = config.makeApiClient(CoreV1Api);
 export const apps = config.makeApiClient(AppsV1Api);

@@ -21,6 +21,7 @@ test('a message crosses from one pod to the other, and back', async () => {
     [ann, bob],
     [bob, ann],
   ] as const) {
+    await until(() => from.state === 'open', { what: 'the sender', timeoutMs: 30_000 });
     const heard: Message[] = [];
     await to.channel('room:1').subscribe((message) => heard.push(message)).ready;
     await from.channel('room:1').publish({ text: `from ${from.user}` });

@@ -23,6 +23,7 @@ import { Publisher } from './gateway/publish.ts';
 import { AddressRates } from './gateway/rates.ts';
 import { Recovery } from './gateway/recovery.ts';
 import { Sessions } from './gateway/session.ts';
+import { Shedder } from './gateway/shed.ts';
 import { type Config, ConfigError, helpText, readConfig } from './platform/config.ts';
 import { newId } from './platform/ids.ts';
 import { createLog, type Log, type Report } from './platform/logs.ts';
@@ -122,6 +123,7 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
     metrics,
     log,
   });
+  const shedder = new Shedder(sessions, fanout, metrics);
   const listener = new Listener({
     port: config.PORT,
     host: config.HOST,
@@ -137,6 +139,7 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
     addressRates: new AddressRates(config.UPGRADE_RATE, config.UPGRADE_RATE * UPGRADE_BURST_SECONDS),
     authenticator,
     sessions,
+    shedder,
     metrics,
     report,
   });
@@ -144,10 +147,13 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
     bus,
     metrics,
     phase: () => phase,
-    connections: () => ({
+    shedder,
+    token: () => config.ADMIN_TOKEN,
+    totals: () => ({
       connections: sessions.size,
       users: hub.users,
       maxConnections: config.MAX_CONNECTIONS,
+      drainSeconds: config.DRAIN_SECONDS,
     }),
   });
 
@@ -197,6 +203,7 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
 
   async function stop(): Promise<void> {
     phase = 'draining';
+    shedder.stop();
     listener.refuseNew();
     log.info({ connections: sessions.size, seconds: config.DRAIN_SECONDS }, 'draining');
     await drain(sessions, fanout, metrics, config.DRAIN_SECONDS * 1000);

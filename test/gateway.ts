@@ -89,7 +89,10 @@ export async function readMetric(
   const wanted = lines.filter((line) =>
     Object.entries(labels).every(([key, value]) => line.includes(`${key}="${value}"`)),
   );
-  return wanted.reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' '))), 0);
+  return wanted.reduce(
+    (sum, line) => sum + Number(line.slice(line.lastIndexOf(' ')).replace('Inf', 'Infinity')),
+    0,
+  );
 }
 
 /** Spawns a gateway with just these settings (and the PATH), without waiting for it: for tests of its start. */

@@ -36,6 +36,8 @@ export interface ConnectionOptions {
   readonly compressed: boolean;
   /** May be told of gaps: always in v1, in the plain protocol where the client asked for heartbeats. */
   readonly toldOfGaps: boolean;
+  /** The client has said that it can move to another pod while this connection goes on. */
+  readonly moves: boolean;
   readonly address: string;
 }
 
@@ -46,6 +48,7 @@ export class Connection {
   readonly protocol: Protocol;
   readonly compressed: boolean;
   readonly toldOfGaps: boolean;
+  readonly moves: boolean;
   readonly address: string;
   readonly openedAtMs = Date.now();
   readonly ws: ConnectionSocket;
@@ -64,6 +67,8 @@ export class Connection {
   missed: Set<Group> | undefined = undefined;
   /** The code that the gateway closed it with; undefined while it is open, and where the client did. */
   closedWith: number | undefined = undefined;
+  /** When it was last asked to move, in ms of a monotonic clock. */
+  askedAtMs: number | undefined = undefined;
 
   messagesIn = 0;
   messagesOut = 0;
@@ -82,12 +87,18 @@ export class Connection {
     this.protocol = options.protocol;
     this.compressed = options.compressed;
     this.toldOfGaps = options.toldOfGaps;
+    this.moves = options.moves;
     this.address = options.address;
   }
 
   /** Frames may still be written. */
   get isOpen(): boolean {
     return this.closedWith === undefined && this.ws.readyState === WebSocket.OPEN;
+  }
+
+  /** Nothing is left of it. */
+  get hasEnded(): boolean {
+    return this.ws.readyState === WebSocket.CLOSED;
   }
 
   /** Bytes that wait in this process because the client has not read them. */

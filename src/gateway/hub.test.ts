@@ -97,6 +97,7 @@ test('gives who comes or goes in the middle of a turn of the event loop just wha
       protocol: 'v1',
       compressed: false,
       toldOfGaps: true,
+      moves: false,
       address: '',
     });
     return { client, connection };

@@ -14,6 +14,7 @@ import { ConnectionSocket } from './connection.ts';
 import type { DemoPage } from './demo.ts';
 import type { AddressRates } from './rates.ts';
 import type { Sessions } from './session.ts';
+import type { Shedder } from './shed.ts';
 
 /** What the listener is made with. */
 export interface ListenOptions {
@@ -32,6 +33,7 @@ export interface ListenOptions {
   readonly addressRates: AddressRates;
   readonly authenticator: Authenticator;
   readonly sessions: Sessions;
+  readonly shedder: Shedder;
   readonly metrics: Metrics;
   readonly report: Report;
 }
@@ -47,6 +49,9 @@ const CLOSE_TIMEOUT_MS = 5000;
 
 /** Seconds after which a refused client may come back: spread, so that those refused together do not return so. */
 const retryAfterSeconds = () => 1 + Math.floor(Math.random() * 10);
+
+/** A moving client is still connected to the pod that it leaves, and tries another at its own pace. */
+const MOVING_RETRY_AFTER_SECONDS = 1;
 
 /** An upgrade that is refused before it is done. `reason` is the metric's label. */
 class Refusal extends Error {
@@ -169,7 +174,7 @@ export class Listener {
         return refuse(socket, 500, 'The gateway failed.');
       }
       this.#options.metrics.refusals.inc({ reason: error.reason });
-      refuse(socket, error.status, error.message, error.retryAfterSeconds);
+      refuse(socket, error.status, error.message, error.retryAfterSeconds, error.reason);
     } finally {
       this.#upgrading -= 1;
     }
@@ -179,14 +184,20 @@ export class Listener {
   async #climb(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
     const { allowedOrigins, authenticator, maxConnections, sessions, addressRates, cookie, trustedProxies } =
       this.#options;
+    const { ceiling } = this.#options.shedder;
     const { user: claimedUser, query } = readPath(request.url ?? '');
     const { origin } = request.headers;
     if (allowedOrigins.length > 0 && origin !== undefined && !allowedOrigins.includes(origin)) {
       throw new Refusal(403, 'origin', 'This origin may not connect.');
     }
     if (this.#refusing) throw this.#draining();
-    if (sessions.size + this.#upgrading > maxConnections) {
+    const others = sessions.size + this.#upgrading - 1;
+    if (others >= maxConnections) {
       throw new Refusal(503, 'capacity', 'This gateway is full.', retryAfterSeconds());
+    }
+    if (ceiling !== undefined && query.get('moving') === 'true' && others >= ceiling.connections) {
+      const message = 'This gateway has its share: try another.';
+      throw new Refusal(503, 'moving', message, MOVING_RETRY_AFTER_SECONDS);
     }
     const address = addressOf(request, trustedProxies);
     const waitMs = addressRates.take(address, performance.now());
@@ -224,6 +235,7 @@ export class Listener {
         protocol,
         compressed,
         heartbeat,
+        moves: query.get('moves') === 'true',
         lastEventId: query.get('lastEventId') ?? undefined,
         address,
       });
@@ -292,7 +304,7 @@ function chooseProtocol(offered: Set<string>): string | false {
   return [V1_SUBPROTOCOL, PLAIN_SUBPROTOCOL].find((protocol) => offered.has(protocol)) ?? false;
 }
 
-function refuse(socket: Duplex, status: number, message: string, retryAfter?: number): void {
+function refuse(socket: Duplex, status: number, message: string, retryAfter?: number, reason?: string): void {
   if (!socket.writable || socket.destroyed) return void socket.destroy();
   const body = `${message}\n`;
   const headers = [
@@ -301,6 +313,7 @@ function refuse(socket: Duplex, status: number, message: string, retryAfter?: nu
     'Content-Type: text/plain; charset=utf-8',
     `Content-Length: ${Buffer.byteLength(body)}`,
     ...(retryAfter === undefined ? [] : [`Retry-After: ${retryAfter}`]),
+    ...(reason === undefined ? [] : [`Tidegate-Refused: ${reason}`]),
   ];
   socket.once('finish', () => socket.destroy());
   socket.end(`${headers.join('\r\n')}\r\n\r\n${body}`);

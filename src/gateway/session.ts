@@ -75,6 +75,8 @@ export interface Opening {
   readonly compressed: boolean;
   /** A plain client that asked for heartbeats, and so knows frames that are no messages. */
   readonly heartbeat: boolean;
+  /** The client can move: see `goodbye` in docs/protocol.md. */
+  readonly moves: boolean;
   /** The last `id` a plain client has had of a durable channel. */
   readonly lastEventId: string | undefined;
   readonly address: string;
@@ -115,6 +117,8 @@ export class Sessions {
       socket,
       ...opening,
       toldOfGaps: protocol === 'v1' || opening.heartbeat,
+      // The plain protocol has no words for it.
+      moves: protocol === 'v1' && opening.moves,
     });
     ws.connection = connection;
     ws.on('message', this.#onMessage);

@@ -166,6 +166,13 @@ describe('readConfig', () => {
     },
   );
 
+  it('refuses an admin token that is short or has spaces, without showing it', () => {
+    for (const ADMIN_TOKEN of ['short', 'with spaces but long enough', 'with-an-ümlaut-in-it'])
+      expect(faultsOf({ ...ok, ADMIN_TOKEN })).toEqual([
+        'ADMIN_TOKEN must be 16 or more printable ASCII characters without spaces',
+      ]);
+  });
+
   it('keeps white space in a secret from a file, but for the end of its last line', () => {
     expect(readConfig({ JWT_SECRET_FILE: fileWith(' with space \n\n') }).JWT_SECRET).toBe(' with space \n');
   });
@@ -325,6 +332,7 @@ describe('the process', () => {
 function exampleOf(key: string): string {
   const examples: Record<string, string> = {
     AUTH: 'anonymous',
+    ADMIN_TOKEN: 'sixteen-or-more-characters',
     JWKS_URL: 'https://issuer.example/keys',
     JWT_ALGORITHMS: 'ES256,RS256',
     ALLOWED_ORIGINS: 'https://app.example.com',

@@ -41,6 +41,13 @@ const flag: Kind<boolean> = {
 
 const text: Kind<string> = { allowed: 'a text', parse: (value) => value };
 
+const MIN_BEARER_LENGTH = 16;
+
+const bearer: Kind<string> = {
+  allowed: `${MIN_BEARER_LENGTH} or more printable ASCII characters without spaces`,
+  parse: (value) => (/^[!-~]+$/.test(value) && value.length >= MIN_BEARER_LENGTH ? value : undefined),
+};
+
 const path: Kind<string> = { allowed: 'the path of a file', parse: (value) => value };
 
 /** One item or more: a list of nothing, as from `,`, would pass for a setting that is not set. */
@@ -104,6 +111,7 @@ export const settings = {
   PORT: { group: listeners, kind: integer(0, 65_535), default: 8080, help: 'Public listener: WebSocket, and the demo page where it is on. 0 picks a free port.' },
   API_PORT: { group: listeners, kind: integer(0, 65_535), default: 8081, help: 'HTTP API listener, for application backends. Stays closed without `API_KEYS_FILE`.' },
   ADMIN_PORT: { group: listeners, kind: integer(0, 65_535), default: 9090, help: 'Admin listener: probes, metrics, connection totals. Keep it inside the cluster.' },
+  ADMIN_TOKEN: { group: listeners, kind: bearer, secret: true, help: 'What `/connections` and `/ceiling` on the admin listener ask for, as `Authorization: Bearer`. Unset: everybody may read `/connections`, and nobody may set a ceiling. Probes and metrics never ask for it.' },
   HOST: { group: listeners, kind: text, help: 'Address that all three listeners bind.', defaultText: 'every address' },
   API_KEYS_FILE: { group: listeners, kind: path, help: 'File with the keys of the HTTP API, one a line. Lines that begin with `#` are comments.' },
 

@@ -26,9 +26,17 @@ describe('createMetrics', () => {
       ),
     );
     for (const label of labels)
-      expect(['namespace', 'protocol', 'code', 'reason', 'action', 'outcome', 'version', 'node']).toContain(
-        label,
-      );
+      expect([
+        'namespace',
+        'protocol',
+        'code',
+        'reason',
+        'action',
+        'outcome',
+        'result',
+        'version',
+        'node',
+      ]).toContain(label);
   });
 
   it('keeps the metrics of two gateways in one process apart', async () => {

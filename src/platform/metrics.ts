@@ -48,6 +48,19 @@ export function createMetrics(version: string) {
       'code',
     ]),
     refusals: counter('refusals_total', 'Upgrades refused, by reason.', ['reason']),
+    shed: counter(
+      'shed_total',
+      'Connections that were asked to move to another pod, and what became of them.',
+      ['result'],
+    ),
+    shedOutstanding: reading(
+      'shed_outstanding_connections',
+      'Connections that were asked to move and have neither left nor stayed yet.',
+    ),
+    ceiling: reading(
+      'ceiling_connections',
+      'Connections above which this pod sheds and refuses those who move; +Inf while the operator sets none.',
+    ),
     messagesIn: counter('messages_in_total', 'Messages taken from clients and the HTTP API for publishing.', [
       'namespace',
     ]),

@@ -81,6 +81,15 @@ export interface Goodbye {
   closeAfterMs: number;
 }
 
+/** The client is asked to go over to another pod. The connection is not closed: what finds no other pod in time stays. */
+export interface Move {
+  type: 'goodbye';
+  code: number;
+  move: true;
+  reconnectAfterMs: number;
+  giveUpAfterMs: number;
+}
+
 /** Everything but `message`, which is put together without parsing its payload: see {@link encodeMessage}. */
 export type ServerMessage =
   | Welcome
@@ -88,7 +97,8 @@ export type ServerMessage =
   | ({ type: 'error'; ref?: Ref } & ErrorBody)
   | Gap
   | PresenceEvent
-  | Goodbye;
+  | Goodbye
+  | Move;
 
 /** The JSON text of a server message. */
 export function encodeServerMessage(message: ServerMessage): string {

@@ -48,7 +48,7 @@ export const closes = {
     code: 4400,
     reason: 'moved to another pod',
     action: 'reconnect',
-    help: 'The pods are uneven and this connection is asked to reconnect elsewhere.',
+    help: 'The pods are uneven, and this client cannot move while its connection goes on. Reconnect; the reason of a plain client carries a hint.',
   },
   slow: {
     code: 4401,

@@ -9,18 +9,21 @@ import { fileURLToPath } from 'node:url';
 import { startGateway } from '../src/gateway.ts';
 import { defaultText, readConfig, type Setting, settings } from '../src/platform/config.ts';
 import { createLog } from '../src/platform/logs.ts';
-import { createMetrics } from '../src/platform/metrics.ts';
+import { createMetrics, labelValues } from '../src/platform/metrics.ts';
 import { type Close, closes } from '../src/protocol/close.ts';
 import { type ErrorKind, errorKinds } from '../src/protocol/errors.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 
 /** What can stand between markers, by name. */
-const parts: Readonly<Record<string, () => string | Promise<string>>> = {
+const parts: Readonly<Record<string, () => string | undefined | Promise<string>>> = {
   settings: settingsTables,
   'close codes': closeCodesTable,
   'error codes': errorCodesTable,
-  metrics: metricsTable,
+  metrics: () => metricsTable(false),
+  // Other platforms lack some of them: there the page stays as it is.
+  'runtime metrics': () => (process.platform === 'linux' ? metricsTable(true) : undefined),
+  'label values': labelValuesTable,
 };
 
 const checkOnly = process.argv.includes('--check');
@@ -55,18 +58,18 @@ async function makeAll(): Promise<Map<string, string>> {
   return files;
 }
 
-function partOf(path: string, name: string): string | Promise<string> {
+function partOf(path: string, name: string): string | undefined | Promise<string> {
   const make = parts[name];
   if (make === undefined) throw new Error(`${path} asks for "${name}", which nothing generates`);
   return make();
 }
 
-function fill(path: string, text: string, name: string, part: string): string {
+function fill(path: string, text: string, name: string, part: string | undefined): string {
   const [start, end] = [`<!-- generated: ${name} -->\n`, `<!-- end of ${name} -->`];
   const from = text.indexOf(start) + start.length;
   const to = text.indexOf(end, from);
   if (to === -1) throw new Error(`${path} lacks the marker ${end}`);
-  return `${text.slice(0, from)}\n${part}\n${text.slice(to)}`;
+  return part === undefined ? text : `${text.slice(0, from)}\n${part}\n${text.slice(to)}`;
 }
 
 function settingsTables(): string {
@@ -108,19 +111,38 @@ function errorCodesTable(): string {
   );
 }
 
-async function metricsTable(): Promise<string> {
+/** The gateway's own metrics, or those that the library has of the process and of Node. */
+async function metricsTable(ofRuntime: boolean): Promise<string> {
   const { registry } = createMetrics('docs');
-  // The runtime's own differ between platforms and versions of Node.
-  const own = (await registry.getMetricsAsJSON()).filter(
-    ({ name }) => !/^tidegate_(process|nodejs)_/.test(name),
-  );
+  const described = await registry.getMetricsAsJSON();
   return table(
-    ['Name', 'Type', 'Labels', 'Meaning'],
-    own.map(({ name, type, help }) => {
-      const labels = labelsOf(registry.getSingleMetric(name)).map((label) => `\`${label}\``);
-      return [`\`${name}\``, String(type), labels.join(', '), help];
-    }),
+    ['Name', 'Type', 'Unit', 'Labels', 'Meaning'],
+    described
+      .filter(({ name }) => /^tidegate_(process|nodejs)_/.test(name) === ofRuntime)
+      .map(({ name, type, help }) => {
+        const labels = labelsOf(registry.getSingleMetric(name)).map((label) => `\`${label}\``);
+        return [`\`${name}\``, String(type), unitOf(name), labels.join(', '), help.replace(/\.?$/, '.')];
+      }),
   );
+}
+
+/** The unit, which Prometheus wants in the name. */
+function unitOf(name: string): string {
+  const base = name.replace(/_total$/, '');
+  if (/_seconds$/.test(base)) return 'seconds';
+  if (/_bytes$/.test(base)) return 'bytes';
+  if (/_utilization_/.test(base)) return 'share of time';
+  return /_(ready|up)$/.test(base) ? '0 or 1' : 'count';
+}
+
+function labelValuesTable(): string {
+  const metrics = createMetrics('docs');
+  const rows = Object.entries(labelValues).map(([key, labels]) => {
+    const [[label, values] = ['', []]] = Object.entries<readonly string[]>(labels);
+    const { name } = metrics[key as keyof typeof labelValues] as unknown as { name: string };
+    return [`\`${name}\``, `\`${label}\``, values.map((value) => `\`${value}\``).join(', ')];
+  });
+  return table(['Metric', 'Label', 'Values'], rows);
 }
 
 /** A metric knows its labels, but the library's types do not say so. */

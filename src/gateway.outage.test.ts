@@ -63,6 +63,11 @@ test('keeps its connections and tells the truth through an outage, and delivers 
     code: 'bus_unavailable',
     retryable: true,
   });
+  // Each message that the bus did not take is counted as one, the plain one as well.
+  const failures = { reason: 'bus_unavailable' };
+  for (const channel_namespace of ['room', 'direct', 'ws_broadcast'])
+    expect(await one.metric('tidegate_publish_failures_total', { ...failures, channel_namespace })).toBe(1);
+  expect(await one.metric('tidegate_bus_probe_failures_total')).toBeGreaterThan(0);
   expect(await ann.call({ type: 'ping' })).toMatchObject({ type: 'ok' });
   // What needs nothing new of the bus works on, and what does is refused in bounded time.
   expect(await ann.call({ type: 'subscribe', channel: 'room:1' })).toMatchObject({ type: 'ok' });

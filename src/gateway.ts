@@ -16,7 +16,7 @@ import { Expiries } from './gateway/expiries.ts';
 import { Fanout } from './gateway/fanout.ts';
 import { Heartbeat } from './gateway/heartbeat.ts';
 import { History } from './gateway/history.ts';
-import { Hub } from './gateway/hub.ts';
+import { DIRECT, Hub } from './gateway/hub.ts';
 import { Listener } from './gateway/listen.ts';
 import { Presence } from './gateway/presence.ts';
 import { Publisher } from './gateway/publish.ts';
@@ -57,6 +57,9 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
   let phase: Phase = 'starting';
 
   const { channels, authenticator, apiKeys } = await readFiles(config, report);
+  metrics.addNamespaces([...channels.names, DIRECT.name]);
+  metrics.connectionsLimit.set(config.MAX_CONNECTIONS);
+  metrics.drainLimit.set(config.DRAIN_SECONDS);
   if (
     config.AUTH !== 'anonymous' &&
     config.JWT_SECRET !== undefined &&
@@ -243,9 +246,12 @@ async function createBus(config: Config, pod: string, metrics: Metrics, report: 
     pod,
     report,
     onProbe: (seconds) => metrics.busProbe.observe(seconds),
+    onProbeFailure: (reason) => metrics.busProbeFailures.inc({ reason }),
     onReconnect: () => metrics.busReconnects.inc(),
   });
   metrics.busUp.read = () => (bus.health.state === 'up' ? 1 : 0);
+  metrics.redisUsedMemory.read = () => bus.memory.usedBytes;
+  metrics.redisMaxMemory.read = () => bus.memory.maxBytes;
   return bus;
 }
 

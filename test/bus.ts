@@ -67,6 +67,7 @@ export function openRedisBus(address: TestAddress): TestRedisBus {
     report: (stage, error) =>
       reports.push(`${stage}: ${error instanceof Error ? error.message : String(error)}`),
     onProbe: () => {},
+    onProbeFailure: () => {},
     onReconnect: () => {},
   });
   return { bus, heard, reports, started: bus.start(heard) };
@@ -167,7 +168,7 @@ const program = `
   const [, mode, url] = process.argv;
   const { RedisBus } = await import(${JSON.stringify(new URL('../src/bus/redis.ts', import.meta.url).href)});
   const address = { url, mode, sentinelName: 'mymaster' };
-  const bus = new RedisBus({ address, pod: 'pod', report() {}, onProbe() {}, onReconnect() {} });
+  const bus = new RedisBus({ address, pod: 'pod', report() {}, onProbe() {}, onProbeFailure() {}, onReconnect() {} });
   // A gateway has listeners that keep it alive.
   const alive = setInterval(() => {}, 1000);
   const started = bus.start({ message() {}, interrupted() {} }).then(async () => {

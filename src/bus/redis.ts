@@ -8,6 +8,7 @@ import { Probe } from './probe.ts';
 import { type RedisAddress, RedisConnector } from './redis-connect.ts';
 import { type Arguments, type RedisCommands, type RedisConnection, reasonOf } from './redis-connection.ts';
 import { LOG_SCRIPTS, RedisLog } from './redis-log.ts';
+import { RedisMemory } from './redis-memory.ts';
 import { RedisSentinels } from './redis-sentinels.ts';
 import { type Host, readRedirect, Slots } from './redis-slots.ts';
 import { RedisStore, STORE_SCRIPTS } from './redis-store.ts';
@@ -36,6 +37,7 @@ export interface RedisBusOptions {
   readonly pod: string;
   readonly report: Report;
   readonly onProbe: (seconds: number) => void;
+  readonly onProbeFailure: (reason: 'refused' | 'missed' | 'stalled') => void;
   readonly onReconnect: () => void;
 }
 
@@ -58,6 +60,9 @@ export class RedisBus implements Bus {
   readonly kind = 'redis';
   readonly store: RedisStore;
   readonly log: RedisLog;
+  readonly memory = new RedisMemory(() =>
+    [...this.#lanes.values()].map(({ commands }) => commands.call('info', ['memory'])),
+  );
   readonly #options: RedisBusOptions;
   readonly #connector: RedisConnector;
   readonly #isCluster: boolean;
@@ -119,6 +124,7 @@ export class RedisBus implements Bus {
       if (this.#connector.mode === 'sentinel') this.#watchSentinels();
     }
     await Promise.all([...this.#lanes.values()].map((lane) => lane.probe.firstReturn));
+    this.memory.start();
   }
 
   async publish(topic: string, bytes: Buffer): Promise<void> {
@@ -157,6 +163,7 @@ export class RedisBus implements Bus {
     this.#stopped = true;
     this.#listener = undefined;
     clearInterval(this.#slotsTimer);
+    this.memory.stop();
     this.#sentinels?.close();
     for (const lane of this.#lanes.values()) this.#closeLane(lane);
   }
@@ -255,6 +262,7 @@ export class RedisBus implements Bus {
       subscribe: (topic) => subscriber.subscribe(topic),
       onReturn: this.#options.onProbe,
       onDeaf: (missed) => {
+        this.#options.onProbeFailure('missed');
         void this.#lookAtSlots();
         // Ever more rarely: a subscriber with very many topics needs a while to be there again.
         if (!Number.isInteger(Math.log2(missed))) return;
@@ -262,8 +270,12 @@ export class RedisBus implements Bus {
         // After a failover the two may have ended up at different servers.
         if (missed > 1) commands.renew();
       },
-      onRefusal: () => void this.#lookAtSlots(),
+      onRefusal: () => {
+        this.#options.onProbeFailure('refused');
+        void this.#lookAtSlots();
+      },
       onStall: () => {
+        this.#options.onProbeFailure('stalled');
         commands.renew();
         subscriptions.renew();
         void this.#lookAtSlots();

@@ -68,6 +68,8 @@ export class Admin {
 
   constructor(sources: AdminSources) {
     this.#sources = sources;
+    const { bus, metrics } = sources;
+    metrics.ready.read = () => (readinessOf(sources.phase(), bus.health).ready ? 1 : 0);
     this.#server = createServer((request, response) => {
       this.#answer(request, response).catch((error: unknown) => {
         if (!(error instanceof Refusal)) return void response.destroy();
@@ -109,10 +111,11 @@ export class Admin {
         const readiness = readinessOf(this.#sources.phase(), bus.health);
         return json(response, readiness.ready ? 200 : 503, readiness);
       }
-      case '/metrics':
-        response.writeHead(200, { 'content-type': metrics.registry.contentType });
-        response.end(await metrics.registry.metrics());
+      case '/metrics': {
+        const { type, text } = await metrics.exposition(request.headers.accept);
+        response.writeHead(200, { 'content-type': type }).end(text);
         return;
+      }
       case '/connections':
         this.#checkToken(request);
         return json(response, 200, await this.#connections());

@@ -114,6 +114,11 @@ export class Channels {
     return this.#namespaces.get(namespaceOf(channel));
   }
 
+  /** The names of all namespaces. */
+  get names(): Iterable<string> {
+    return this.#namespaces.keys();
+  }
+
   /** Whether any namespace keeps messages. */
   get hasDurable(): boolean {
     return [...this.#namespaces.values()].some((namespace) => namespace.durable !== undefined);

@@ -181,6 +181,28 @@ test.concurrent('is not held up by clients that never answer the close, or never
   }
 });
 
+test.concurrent('shows a drain that falls behind while there is still time to see it', async () => {
+  const gateway = await start({ DRAIN_SECONDS: '6' });
+  const peers = await Promise.all(Array.from({ length: 20 }, () => RawPeer.upgrade(gateway.ports.ws, '/ws')));
+  expect(await gateway.metric('tidegate_drain_elapsed_seconds')).toBe(0);
+  expect(await gateway.metric('tidegate_ready')).toBe(1);
+  const exit = gateway.stop();
+  // They are told to go and never answer, so each stays until its closing handshake is given up.
+  for (const peer of peers) peer.stopReading();
+  await until(async () => (await gateway.metric('tidegate_drain_elapsed_seconds')) > 0, {
+    what: 'the drain to begin',
+  });
+  expect(await gateway.metric('tidegate_drain_late_connections')).toBe(0);
+  await until(async () => (await gateway.metric('tidegate_drain_late_connections')) > 0, {
+    what: 'some to be late',
+    timeoutMs: 20_000,
+  });
+  expect(await gateway.metric('tidegate_drain_limit_seconds')).toBe(6);
+  expect(await gateway.metric('tidegate_ready')).toBe(0);
+  for (const peer of peers) peer.socket.destroy();
+  expect(await exit).toBe(0);
+});
+
 test.concurrent('ends with 0 at once where nobody is connected', async () => {
   const gateway = await start({ DRAIN_SECONDS: '3600' });
   expect(await gateway.stop()).toBe(0);

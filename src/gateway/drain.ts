@@ -36,13 +36,22 @@ export async function drain(
   const waiting = shuffled([...sessions]);
   const total = waiting.length;
   const leaving: { connection: Connection; atMs: number }[] = [];
+  /** How many connections have had their turn after so long. */
+  const dueAfter = (ms: number) =>
+    drainMs === 0 ? total : Math.min(total, Math.ceil((ms / (drainMs * SPREAD_SHARE)) * total));
+  const elapsed = () => performance.now() - startMs;
+  metrics.drainElapsed.read = () => elapsed() / 1000;
   metrics.drainRemaining.read = () => sessions.size;
+  const turnMs = leaveMs + drainMs * (1 - SPREAD_SHARE - LEAVE_SHARE);
+  metrics.drainLate.read = () => {
+    const gone = dueAfter(Math.max(0, elapsed() - turnMs));
+    return Math.max(0, sessions.size - (total - gone));
+  };
   let said = 0;
   let closed = 0;
   while (sessions.size > 0) {
-    const elapsedMs = performance.now() - startMs;
-    const due = drainMs === 0 ? total : Math.ceil((elapsedMs / (drainMs * SPREAD_SHARE)) * total);
-    for (; said < Math.min(due, total); said += 1) {
+    const elapsedMs = elapsed();
+    for (const due = dueAfter(elapsedMs); said < due; said += 1) {
       const connection = waiting[said];
       if (connection === undefined || !connection.isOpen) continue;
       if (connection.protocol === 'plain' || leaveMs === 0) {
@@ -65,6 +74,7 @@ export async function drain(
     if (elapsedMs >= Math.max(drainMs, CUT_GRACE_MS)) break;
     await sleep(STEP_MS);
   }
+  metrics.drainCuts.inc(sessions.size);
   for (const connection of [...sessions]) sessions.cut(connection, closes.drain);
   const endMs = performance.now() + CUT_GRACE_MS;
   while (sessions.size > 0 && performance.now() < endMs) await sleep(STEP_MS / 5);

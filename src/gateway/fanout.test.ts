@@ -293,7 +293,7 @@ test('drops messages to a slow consumer where the namespace says so, and tells i
   const slow = await slowPeer(small, 'ticks:1');
   const other = await TestClient.v1(`${small.url}/ws/other`);
   await other.call({ type: 'subscribe', channel: 'ticks:1' });
-  const dropped = () => small.metric('tidegate_dropped_total', { namespace: 'ticks' });
+  const dropped = () => small.metric('tidegate_dropped_total', { channel_namespace: 'ticks' });
   const dropping = await publishUntil(other, 'ticks:1', async () => (await dropped()) >= 16);
   slow.resume();
   await until(() => framesOf(slow).some((it) => it.type === 'gap'), { what: 'a gap' });
@@ -318,7 +318,7 @@ test('closes a slow plain client that could not be told of a drop, and tells one
   const beating = await RawPeer.upgrade(small.ports.ws, '/ws/beating?heartbeat=true');
   const publisher = await TestClient.open(`${small.url}/ws/ann`);
   const disconnected = () => small.metric('tidegate_slow_consumers_total', { action: 'disconnect' });
-  const dropped = () => small.metric('tidegate_dropped_total', { namespace: 'hall' });
+  const dropped = () => small.metric('tidegate_dropped_total', { channel_namespace: 'hall' });
   const before = await disconnected();
   const text = 'x'.repeat(32 * KIB);
   bare.stopReading();

@@ -158,6 +158,7 @@ export class Fanout {
   readonly #congested = new Set<Connection>();
   #connections: Connection[] = [];
   #delivered: { group: Group; timeMs: number }[] = [];
+  #bytesOut = 0;
   #root = new Batch();
   #scheduled = false;
 
@@ -273,6 +274,8 @@ export class Fanout {
     this.#connections = [];
     this.#root = new Batch();
     for (const connection of connections) this.#write(connection);
+    this.#metrics.bytesOut.inc(this.#bytesOut);
+    this.#bytesOut = 0;
     this.#observe();
     if (this.#congested.size > 0) this.#boundTotal();
   }
@@ -309,6 +312,7 @@ export class Fanout {
     if (pending === undefined) return;
     connection.pending = undefined;
     if (!connection.isOpen) return;
+    this.#bytesOut += pending.bytes;
     if (!connection.socket.write(pending.buffer) && !connection.congested) this.#congest(connection);
   }
 
@@ -317,7 +321,7 @@ export class Fanout {
     const nowMs = Date.now();
     for (const { group, timeMs } of this.#delivered) {
       // The clocks of two pods may disagree; less than no time is none.
-      group.metrics.deliveryLatency.observe(Math.max(0, nowMs - timeMs) / 1000);
+      group.metrics.observeLatency(Math.max(0, nowMs - timeMs) / 1000, undefined);
     }
     this.#delivered = [];
   }

@@ -4,14 +4,14 @@ import { isUtf8 } from 'node:buffer';
 import { type Bus, channelTopic, userTopic } from '../bus/bus.ts';
 import { decodeEnvelope } from '../bus/envelope.ts';
 import type { Report } from '../platform/logs.ts';
-import type { Metrics } from '../platform/metrics.ts';
+import { type Metrics, metricsOfNamespace } from '../platform/metrics.ts';
 import type { Namespace } from './channels.ts';
 import type { Connection } from './connection.ts';
 import type { Fanout, Run } from './fanout.ts';
 import { Follower } from './follower.ts';
 
 /** Messages to users have no namespace; this stands for it in policies and metrics. */
-const DIRECT: Namespace = {
+export const DIRECT: Namespace = {
   name: 'direct',
   subscribe: 'api',
   publish: 'api',
@@ -71,17 +71,7 @@ export class Group {
   }
 }
 
-/** The metrics of one namespace, looked up once instead of at every message. */
-type NamespaceMetrics = ReturnType<typeof metricsOf>;
-
-function metricsOf(metrics: Metrics, namespace: string) {
-  return {
-    busMessages: metrics.busMessages.labels({ namespace }),
-    deliveries: metrics.deliveries.labels({ namespace }),
-    dropped: metrics.dropped.labels({ namespace }),
-    deliveryLatency: metrics.deliveryLatency.labels({ namespace }),
-  };
-}
+type NamespaceMetrics = ReturnType<typeof metricsOfNamespace>;
 
 /** Knows who is in which group, and keeps the bus subscribed to just what is needed. */
 export class Hub {
@@ -273,7 +263,7 @@ export class Hub {
     if (group !== undefined) return group;
     let metrics = this.#namespaceMetrics.get(namespace.name);
     if (metrics === undefined) {
-      metrics = metricsOf(this.#metrics, namespace.name);
+      metrics = metricsOfNamespace(this.#metrics, namespace.name);
       this.#namespaceMetrics.set(namespace.name, metrics);
     }
     const made = new Group(topic, channel, namespace, metrics);

@@ -3,8 +3,8 @@
 import { type Bus, userTopic } from '../bus/bus.ts';
 import { encodeEnvelope, type Header } from '../bus/envelope.ts';
 import { newId } from '../platform/ids.ts';
-import type { Metrics } from '../platform/metrics.ts';
-import { TidegateError } from '../protocol/errors.ts';
+import { labelValues, type Metrics } from '../platform/metrics.ts';
+import { asTidegateError, TidegateError } from '../protocol/errors.ts';
 import { formatPosition } from '../protocol/positions.ts';
 import type { Namespace } from './channels.ts';
 import { rawLimitBytes, topicOf } from './hub.ts';
@@ -75,18 +75,16 @@ export class Publisher {
       throw new TidegateError('raw_channel', 'A raw channel cannot leave its sender out.');
     const bytes = Buffer.from(rawText(payload));
     if (bytes.length > rawLimitBytes(namespace)) throw new TidegateError('too_large');
-    this.#metrics.messagesIn.inc({ namespace: namespace.name });
-    await this.#bus.publish(topicOf(channel, namespace), bytes);
+    await this.#counted(namespace.name, this.#bus.publish(topicOf(channel, namespace), bytes));
     return {};
   }
 
   /** What is kept, or must not be published twice, goes through the log. */
   async #append({ channel, namespace, payload, sender, skip, key }: Publication): Promise<Published> {
     if (Buffer.byteLength(payload) > namespace.maxMessageBytes) throw new TidegateError('too_large');
-    this.#metrics.messagesIn.inc({ namespace: namespace.name });
     const { durable } = namespace;
     const newest = newId();
-    const { id, position, repeated, replicated } = await this.#bus.log.append({
+    const appending = this.#bus.log.append({
       channel,
       topic: topicOf(channel, namespace),
       id: newest,
@@ -100,6 +98,7 @@ export class Publisher {
       retention: durable,
       replicas: durable?.replicas,
     });
+    const { id, position, repeated, replicated } = await this.#counted(namespace.name, appending);
     return {
       id,
       ...(position !== undefined && { position: formatPosition(position) }),
@@ -122,11 +121,28 @@ export class Publisher {
     { payload, ...fields }: Pick<Header, 'sender' | 'skip'> & { payload: string },
   ): Promise<string> {
     if (Buffer.byteLength(payload) > limitBytes) throw new TidegateError('too_large');
-    this.#metrics.messagesIn.inc({ namespace });
     const id = newId();
-    await this.#bus.publish(topic, encodeEnvelope({ id, ...fields, timeMs: Date.now() }, payload));
+    const bytes = encodeEnvelope({ id, ...fields, timeMs: Date.now() }, payload);
+    await this.#counted(namespace, this.#bus.publish(topic, bytes));
     return id;
   }
+
+  /** Counts a message that is on its way to the bus, and whether it got there. What its sender did wrong is no
+   * failure. */
+  async #counted<T>(channel_namespace: string, carried: Promise<T>): Promise<T> {
+    this.#metrics.messagesIn.inc({ channel_namespace });
+    try {
+      return await carried;
+    } catch (error) {
+      const { code } = asTidegateError(error);
+      if (isPublishFailure(code)) this.#metrics.publishFailures.inc({ channel_namespace, reason: code });
+      throw error;
+    }
+  }
+}
+
+function isPublishFailure(code: string): boolean {
+  return labelValues.publishFailures.reason.some((reason) => reason === code);
 }
 
 /** What a raw channel carries for a value: a string is its own text, anything else its JSON. */

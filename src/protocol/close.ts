@@ -97,10 +97,22 @@ export const closes = {
 /** The name of a close in the table. */
 export type CloseName = keyof typeof closes;
 
-const codes = new Set<number>(Object.values(closes).map(({ code }) => code));
+/** Every value that {@link closeCodeLabel} gives: the codes of the table, those of RFC 6455, and `other`. */
+export const closeCodeLabels: readonly string[] = [
+  ...new Set([
+    ...Array.from({ length: 16 }, (_, at) => 1000 + at),
+    ...Object.values(closes).map(({ code }) => code),
+  ]),
+]
+  .sort((one, other) => one - other)
+  .map(String)
+  .concat('other');
+
+const labels = new Set(closeCodeLabels);
 
 /** The close code as a metric label: only codes of the table and the common ones of RFC 6455 are themselves;
  * what a peer made up is `other`, so that it cannot create series without end. */
 export function closeCodeLabel(code: number): string {
-  return codes.has(code) || (code >= 1000 && code <= 1015) ? String(code) : 'other';
+  const label = String(code);
+  return labels.has(label) ? label : 'other';
 }

@@ -1,6 +1,6 @@
 // The generated docs: writes what repeats the code (`npm run docs`), or with --check says which files are stale.
 // Text between `<!-- generated: NAME -->` and `<!-- end of NAME -->` in docs/*.md is this script's, all else is
-// written by hand; docs/openapi.json is what a running gateway serves.
+// written by hand; docs/openapi.json is what a running gateway serves, loadtest/lib/client.js the client for k6.
 
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -12,6 +12,7 @@ import { createLog } from '../src/platform/logs.ts';
 import { createMetrics, labelValues } from '../src/platform/metrics.ts';
 import { type Close, closes } from '../src/protocol/close.ts';
 import { type ErrorKind, errorKinds } from '../src/protocol/errors.ts';
+import { bundleForK6 } from './client.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 
@@ -55,6 +56,7 @@ async function makeAll(): Promise<Map<string, string>> {
   const lost = Object.keys(parts).filter((name) => !placed.has(name));
   if (lost.length > 0) throw new Error(`no page of docs/ has markers for: ${lost.join(', ')}`);
   files.set('docs/openapi.json', await openApi());
+  files.set('loadtest/lib/client.js', await bundleForK6());
   return files;
 }
 

@@ -98,6 +98,7 @@ function startDefaults() {
 async function check(node) {
   const steps = [
     ['types', [tsc, '-p', '.']],
+    ['k6', [tsc, '-p', 'loadtest']],
     ['biome', [biome, 'check', '--error-on-warnings', '.']],
     ['docs', ['scripts/docs.ts', '--check']],
     ['chart', ['scripts/chart.ts', '--check']],

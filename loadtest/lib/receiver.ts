@@ -1,0 +1,88 @@
+// A receiver: one connection that hears a channel, or what is sent to its user, and accounts for every message.
+
+import type { Message } from '../../src/client/events.ts';
+import { type Connection, connect, opened, receivedAtMs } from './connect.ts';
+import { Ledger } from './ledger.ts';
+import {
+  deliveryLatency,
+  gapsTold,
+  messagesDisordered,
+  messagesDoubled,
+  messagesLost,
+  messagesReceived,
+  receiversClosed,
+  receiversComplete,
+} from './metrics.ts';
+import { stampOf } from './protocol.ts';
+import { runner } from './settings.ts';
+
+const findings = {
+  received: () => messagesReceived.add(1),
+  doubled: () => messagesDoubled.add(1),
+  disordered: () => messagesDisordered.add(1),
+  lost: (messages: number) => messagesLost.add(messages),
+};
+
+/** What a receiver hears. */
+export interface ReceiverOptions {
+  readonly user: string;
+  /** Absent: what is sent to the user. */
+  readonly channel?: string;
+  /** Publishers whose messages it gets from the first on. */
+  readonly expect?: readonly string[];
+  /** How many publishers there are whose end it waits for. */
+  readonly publishers: number;
+}
+
+export class Receiver {
+  readonly connection: Connection;
+  /** Resolves when it is subscribed; rejects where the gateway refuses. */
+  readonly ready: Promise<void>;
+  /** Resolves when all publishers have ended and nothing of them is to come. */
+  readonly done: Promise<void>;
+  readonly #options: ReceiverOptions;
+  readonly #ledger = new Ledger(findings);
+  #isDone = () => {};
+
+  constructor(options: ReceiverOptions) {
+    this.#options = options;
+    for (const by of options.expect ?? []) this.#ledger.expect(by);
+    this.done = new Promise((resolve) => {
+      this.#isDone = resolve;
+    });
+    this.connection = connect(options.user);
+    const { client } = this.connection;
+    client.on('gap', ({ channel }) => {
+      // A cut always leaves one in what is sent to the user, which a receiver of a channel does not look at.
+      if (channel !== options.channel) return;
+      gapsTold.add(1);
+      this.#ledger.excuse();
+    });
+    client.on('error', (error) => console.warn(`${options.user}: ${error.message}`));
+    if (options.channel === undefined) {
+      client.on('direct', (message) => this.#enter(message));
+      this.ready = opened(this.connection);
+    } else {
+      const subscription = client.channel(options.channel).subscribe((message) => this.#enter(message));
+      this.ready = subscription.ready;
+    }
+  }
+
+  /** Ends it, and enters what is missing. */
+  close(): Promise<void> {
+    receiversClosed.add(1);
+    receiversComplete.add(
+      this.#ledger.close(this.#options.publishers) && this.connection.client.state === 'open',
+    );
+    return this.connection.client.close();
+  }
+
+  #enter({ data }: Message): void {
+    const stamp = stampOf(data);
+    if (stamp === undefined) return;
+    if (this.#ledger.enter(stamp) && stamp.runner === runner) {
+      deliveryLatency.add(receivedAtMs() - stamp.atMs);
+    }
+    if (stamp.end && this.#ledger.isComplete(this.#options.publishers)) this.#isDone();
+  }
+}

@@ -1,0 +1,40 @@
+// Definitions of other projects' kinds: brought into the cluster where it has none of its own, and taken out again.
+
+import { readdirSync, readFileSync } from 'node:fs';
+import { afterAll, beforeAll } from 'vitest';
+import { parseAllDocuments } from 'yaml';
+import { kubectl, run } from './programs.ts';
+import { runLabel, runName } from './settings.ts';
+
+const folder = new URL('schemas/', import.meta.url);
+
+interface Definition {
+  metadata: { name: string; labels?: Record<string, string> };
+}
+
+/** Gives the tests of this file every kind that the chart and the examples have objects of. */
+export function useDefinitions(): void {
+  beforeAll(async () => {
+    const present = (await kubectl('get', 'customresourcedefinitions', '--output=name')).split('\n');
+    const missing = readDefinitions().filter(
+      ({ metadata }) => !present.includes(`customresourcedefinition.apiextensions.k8s.io/${metadata.name}`),
+    );
+    if (missing.length === 0) return;
+    for (const { metadata } of missing) metadata.labels = { [runLabel]: runName };
+    const input = JSON.stringify({ apiVersion: 'v1', kind: 'List', items: missing });
+    await run('kubectl', ['create', '--filename', '-'], { input });
+    const names = missing.map(({ metadata }) => `customresourcedefinition/${metadata.name}`);
+    await kubectl('wait', '--for=condition=Established', '--timeout=60s', ...names);
+  });
+  // Those of a run that was killed, too. Never the cluster's own: with a definition go all objects of its kind.
+  afterAll(async () => {
+    await kubectl('delete', 'customresourcedefinitions', '--selector', `${runLabel}=${runName}`);
+  });
+}
+
+function readDefinitions(): Definition[] {
+  return readdirSync(folder)
+    .filter((name) => /\.(json|yaml)$/.test(name))
+    .map((name) => readFileSync(new URL(name, folder), 'utf8'))
+    .flatMap((text) => parseAllDocuments(text).map((document) => document.toJS() as Definition));
+}

@@ -5,6 +5,7 @@ import type { Message } from '../src/client/client.ts';
 import { until } from '../test/until.ts';
 import { Release } from './release.ts';
 import { useSpace } from './space.ts';
+import { allOpen, expectToHear } from './talk.ts';
 
 let release: Release;
 
@@ -17,19 +18,8 @@ test('a message crosses from one pod to the other, and back', async () => {
   const [one, two] = await release.pods(2);
   await using ann = release.client('ann', { pod: one });
   await using bob = release.client('bob', { pod: two });
-  for (const [from, to] of [
-    [ann, bob],
-    [bob, ann],
-  ] as const) {
-    await until(() => from.state === 'open', { what: 'the sender', timeoutMs: 30_000 });
-    const heard: Message[] = [];
-    await to.channel('room:1').subscribe((message) => heard.push(message)).ready;
-    await from.channel('room:1').publish({ text: `from ${from.user}` });
-    await until(() => heard.length > 0, { what: 'the message', timeoutMs: 30_000 });
-    expect(heard).toMatchObject([
-      { channel: 'room:1', from: from.user, data: { text: `from ${from.user}` } },
-    ]);
-  }
+  await expectToHear(ann, bob);
+  await expectToHear(bob, ann);
 });
 
 test('a message to a user reaches all of their connections, on every pod', async () => {
@@ -40,7 +30,7 @@ test('a message to a user reaches all of their connections, on every pod', async
   const heard: { at: string; message: Message }[] = [];
   here.on('direct', (message) => heard.push({ at: 'here', message }));
   there.on('direct', (message) => heard.push({ at: 'there', message }));
-  await until(() => here.state === 'open' && there.state === 'open', { what: 'both', timeoutMs: 30_000 });
+  await allOpen(here, there);
   await ann.sendTo('bob', 'hello');
   await until(() => heard.length >= 2, { what: 'both messages', timeoutMs: 30_000 });
   expect(heard.map(({ at }) => at).sort()).toEqual(['here', 'there']);

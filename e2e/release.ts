@@ -54,6 +54,8 @@ export class Release {
   readonly fullname: string;
   /** What helm said when it was installed or upgraded last. */
   notes = '';
+  /** The values it was installed or upgraded with last. */
+  values: Values;
   readonly #helm: string;
   readonly #chart: string;
   #secret: string | undefined;
@@ -64,6 +66,7 @@ export class Release {
     this.fullname = options.fullname ?? this.name;
     this.#helm = options.helm ?? 'helm';
     this.#chart = options.chart ?? chart;
+    this.values = options.values ?? quickValues;
   }
 
   /** Installs the chart, with {@link quickValues} unless others are given. Does not wait for it. */
@@ -72,13 +75,14 @@ export class Release {
     say(`${release.#helm} install ${release.name}`);
     release.notes = await release.helm(
       ['install', release.name, release.#chart, '--values', '-'],
-      options.values ?? quickValues,
+      release.values,
     );
     return release;
   }
 
   /** Upgrades it to exactly these values. @throws where helm fails */
   async upgrade(values: Values, ...args: string[]): Promise<void> {
+    this.values = values;
     this.notes = await this.helm(['upgrade', this.name, this.#chart, '--values', '-', ...args], values);
   }
 
@@ -92,6 +96,11 @@ export class Release {
     return run('kubectl', ['--namespace', this.namespace, ...args]);
   }
 
+  /** Whether Helm 3 has installed it. */
+  get isHelm3(): boolean {
+    return this.#helm === 'helm3';
+  }
+
   // ── Its pods ──────────────────────────────────────────────────────────────────────────────────
 
   /** What its gateways are selected by. */
@@ -100,13 +109,13 @@ export class Release {
   }
 
   /** Every gateway pod there is, also those that are on their way in or out. */
-  async allPods(): Promise<V1Pod[]> {
+  allPods = async (): Promise<V1Pod[]> => {
     const { items } = await core.listNamespacedPod({
       namespace: this.namespace,
       labelSelector: this.selector,
     });
     return items;
-  }
+  };
 
   /** Waits until there are so many gateway pods (two or more), every one of them ready, and returns their names and addresses. */
   async pods(count: number, seconds = 180): Promise<Pods> {

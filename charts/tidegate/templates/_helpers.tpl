@@ -226,6 +226,12 @@ annotations:
 {{- end -}}
 {{- end -}}
 
+{{/* Whether the pod of a `helm test` that passed stays. Helm does not delete at an uninstall what hooks made, so it would
+     better go at once; but Helm 3 asks for its logs only afterwards, and `--logs` would fail. */}}
+{{- define "tidegate.testPodStays" -}}
+{{- if semverCompare "<4.0.0-0" .Capabilities.HelmVersion.Version }}true{{ end -}}
+{{- end -}}
+
 {{/* The first durable namespace that `helm test` may subscribe to; empty where there is none. */}}
 {{- define "tidegate.testNamespace" -}}
 {{- $found := "" -}}

@@ -4,7 +4,13 @@ import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
   test: {
-    include: ['src/**/*.test.ts', 'test/**/*.test.ts', 'drill/**/*.test.ts', 'loadtest/**/*.test.ts'],
+    include: [
+      'src/**/*.test.ts',
+      'test/**/*.test.ts',
+      'drill/**/*.test.ts',
+      'loadtest/**/*.test.ts',
+      'capacity/**/*.test.ts',
+    ],
     // Processes, not threads: the tests start servers, send signals and count sockets of their own.
     pool: 'forks',
     // More would starve the Redis servers that each file starts, and turn timings into noise.

@@ -6,6 +6,8 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'n
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { type Constant, choices, constants } from '../capacity/constants.ts';
+import { planFor } from '../capacity/model.ts';
 import { startGateway } from '../src/gateway.ts';
 import { defaultText, readConfig, type Setting, settings } from '../src/platform/config.ts';
 import { createLog } from '../src/platform/logs.ts';
@@ -25,6 +27,8 @@ const parts: Readonly<Record<string, () => string | undefined | Promise<string>>
   // Other platforms lack some of them: there the page stays as it is.
   'runtime metrics': () => (process.platform === 'linux' ? metricsTable(true) : undefined),
   'label values': labelValuesTable,
+  'capacity constants': capacityConstants,
+  'capacity plans': capacityPlans,
 };
 
 const checkOnly = process.argv.includes('--check');
@@ -72,6 +76,50 @@ function fill(path: string, text: string, name: string, part: string | undefined
   const to = text.indexOf(end, from);
   if (to === -1) throw new Error(`${path} lacks the marker ${end}`);
   return part === undefined ? text : `${text.slice(0, from)}\n${part}\n${text.slice(to)}`;
+}
+
+function capacityConstants(): string {
+  const rows = Object.values({ ...constants, ...choices } as Record<string, Constant>);
+  return table(
+    ['Constant', 'Value', 'From'],
+    rows.map(({ meaning, value, unit, source }) => [
+      `${meaning[0]?.toUpperCase()}${meaning.slice(1)}`,
+      `${value.toLocaleString('en')} ${unit}`.trim(),
+      source,
+    ]),
+  );
+}
+
+/** What three sizes take, for two kinds of applications. */
+function capacityPlans(): string {
+  const kinds = [
+    { kind: 'Rooms of 10, a message a minute each', recipients: 10, publishesPer: 1 / 60 },
+    { kind: 'News to everybody, one in 10 s', recipients: Number.POSITIVE_INFINITY, publishesPer: 0 },
+  ];
+  const rows = kinds.flatMap(({ kind, recipients, publishesPer }) =>
+    [10_000, 100_000, 1_000_000].map((connections) => {
+      const plan = planFor({
+        connections,
+        publishesPerSecond: publishesPer === 0 ? 0.1 : connections * publishesPer,
+        recipients: Math.min(recipients, connections),
+        messageBytes: 200,
+        durableShare: 0,
+      });
+      const [first] = plan.nearest;
+      return [
+        kind,
+        connections.toLocaleString('en'),
+        Math.round(plan.deliveriesPerSecond).toLocaleString('en'),
+        String(plan.pods),
+        plan.podCpuCores.toFixed(2),
+        `${plan.podMemoryMib.toLocaleString('en')} MiB`,
+        `${plan.redisMasters} × ${plan.redisCpuCoresPerMaster.toFixed(2)}`,
+        `${first?.limit} (${Math.round((first?.share ?? 0) * 100)} %)`,
+      ];
+    }),
+  );
+  const heads = ['Application', 'Connections', 'Deliveries/s', 'Pods', 'Cores a pod', 'Memory a pod'];
+  return table([...heads, 'Redis × cores', 'Breaks first'], rows);
 }
 
 function settingsTables(): string {

@@ -40,6 +40,8 @@ const commands = {
   },
   check,
   bench: (node, args) => run(node, ['bench/main.ts', ...args]),
+  'bench:scaling': (node, args) => run(node, ['bench/scaling.ts', ...args]),
+  capacity: (node, args) => run(node, ['capacity/main.ts', ...args]),
   drill: async (node, args) => {
     await ensureRedis();
     return run(node, ['drill/main.ts', ...args]);

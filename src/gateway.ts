@@ -24,10 +24,12 @@ import { AddressRates } from './gateway/rates.ts';
 import { Recovery } from './gateway/recovery.ts';
 import { Sessions } from './gateway/session.ts';
 import { Shedder } from './gateway/shed.ts';
-import { type Config, ConfigError, helpText, readConfig } from './platform/config.ts';
+import type { Traces } from './gateway/traces.ts';
+import { type Config, ConfigError, helpText, readConfig, tracesRatio, tracesUrl } from './platform/config.ts';
 import { newId } from './platform/ids.ts';
-import { createLog, type Log, type Report } from './platform/logs.ts';
+import { createLog, type Log, type Report, traceFieldsOf } from './platform/logs.ts';
 import { createMetrics, type Metrics } from './platform/metrics.ts';
+import type { Telemetry } from './platform/telemetry.ts';
 import { version } from './platform/version.ts';
 import { closes } from './protocol/close.ts';
 
@@ -52,7 +54,8 @@ const UPGRADE_BURST_SECONDS = 10;
  * @throws {ConfigError} where a file that is named in the configuration cannot be used. */
 export async function startGateway(config: Config, log: Log): Promise<Gateway> {
   const metrics = createMetrics(version);
-  const report: Report = (stage, error) => log.error({ stage, err: error }, 'background failure');
+  const report: Report = (stage, error) =>
+    log.error({ stage, ...traceFieldsOf(error), err: error }, 'background failure');
   const pod = config.POD_NAME ?? hostname();
   let phase: Phase = 'starting';
 
@@ -69,6 +72,7 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
       `JWT_SECRET is shorter than ${MIN_SECRET_BYTES} bytes: whoever holds a token can try to guess it`,
     );
   }
+  const { traces, telemetry } = await startTraces(config, pod, metrics, log, report);
   const bus = await createBus(config, `${pod}/${newId()}`, metrics, report);
 
   // The parts, in the order a message meets them.
@@ -76,10 +80,11 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
     { perConnectionBytes: config.MAX_BACKLOG_BYTES, totalBytes: config.MAX_TOTAL_BACKLOG_BYTES },
     metrics,
     (connection, close, now) => (now ? sessions.cut(connection, close) : sessions.close(connection, close)),
+    traces,
   );
-  const hub = new Hub(bus, fanout, metrics, report);
-  const recovery = new Recovery(new History(bus.log), fanout, metrics);
-  const publisher = new Publisher(bus, metrics, config.MAX_MESSAGE_BYTES);
+  const hub = new Hub(bus, fanout, metrics, report, traces);
+  const recovery = new Recovery(new History(bus.log), fanout, metrics, traces);
+  const publisher = new Publisher(bus, metrics, config.MAX_MESSAGE_BYTES, traces);
   const presence = new Presence(bus, config.PRESENCE_TTL_SECONDS * 1000, metrics, report);
   const expiries = new Expiries((connection) => sessions.close(connection, closes.expired));
   const pingIntervalMs = config.PING_INTERVAL_SECONDS * 1000;
@@ -218,6 +223,7 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
     hub.stop();
     await bus.stop();
     await admin.stop();
+    await telemetry?.stop();
     log.info('stopped');
   }
 
@@ -233,6 +239,26 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
 
 /** A start that takes longer than this says what it waits for. */
 const WAITING_MS = 3000;
+
+/** Loaded only where spans have somewhere to go: before anything that makes them, and stopped after it. */
+async function startTraces(
+  config: Config,
+  pod: string,
+  metrics: Metrics,
+  log: Log,
+  report: Report,
+): Promise<{ traces?: Traces; telemetry?: Telemetry }> {
+  const url = tracesUrl(config);
+  if (url === undefined) return {};
+  const [{ startTelemetry }, { Traces }] = await Promise.all([
+    import('./platform/telemetry.ts'),
+    import('./gateway/traces.ts'),
+  ]);
+  const telemetry = startTelemetry({ config, url, pod, version, metrics, report });
+  const { tracer } = telemetry;
+  const ratio = tracesRatio(config);
+  return { telemetry, traces: new Traces({ tracer, ratio, slowMs: config.TRACE_SLOW_MS, metrics, log }) };
+}
 
 async function createBus(config: Config, pod: string, metrics: Metrics, report: Report): Promise<Bus> {
   if (config.REDIS_URL === undefined) {

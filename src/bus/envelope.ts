@@ -18,6 +18,8 @@ export interface Header {
   readonly skip?: string;
   /** A presence event rather than a message. */
   readonly presence?: true;
+  /** The trace of the message: what a gateway wrote, and unread until it is needed. */
+  readonly traceparent?: string;
 }
 
 /** A message on the bus. `payload` is JSON text, validated where it entered. */
@@ -55,7 +57,7 @@ export function decodeEnvelope(bytes: Buffer): Envelope | undefined {
 /** Ids and names are later quoted without escaping, so they are checked here, once a pod. */
 function isHeader(value: unknown): value is Header {
   if (typeof value !== 'object' || value === null) return false;
-  const { offset, prev, id, sender, timeMs, skip, presence } = value as Record<string, unknown>;
+  const { offset, prev, id, sender, timeMs, skip, presence, traceparent } = value as Record<string, unknown>;
   return (
     isId(id) &&
     (offset === undefined
@@ -64,6 +66,7 @@ function isHeader(value: unknown): value is Header {
     (sender === undefined || isName(sender)) &&
     Number.isFinite(timeMs) &&
     (skip === undefined || isId(skip)) &&
-    (presence === undefined || presence === true)
+    (presence === undefined || presence === true) &&
+    (traceparent === undefined || typeof traceparent === 'string')
   );
 }

@@ -18,6 +18,7 @@ export interface Append {
   readonly timeMs: number;
   /** Id of the connection that must not get it live. */
   readonly skip: string | undefined;
+  readonly traceparent: string | undefined;
   /** JSON text. */
   readonly payload: string;
   /** Makes a retry safe, with the payload, for the sender and channel. */

@@ -32,7 +32,7 @@ export class MemoryLog implements Log {
   }
 
   async append(message: Append): Promise<Appended> {
-    const { channel, topic, id, sender, timeMs, skip, payload, retention } = message;
+    const { channel, topic, id, sender, timeMs, skip, traceparent, payload, retention } = message;
     const nowMs = Date.now();
     this.#forgetKeys(nowMs);
     const key = JSON.stringify([channel, sender, message.key]);
@@ -46,6 +46,7 @@ export class MemoryLog implements Log {
       ...(sender !== undefined && { sender }),
       timeMs,
       ...(skip !== undefined && { skip }),
+      ...(traceparent !== undefined && { traceparent }),
     };
     let position: Position | undefined;
     let bytes: Buffer;

@@ -181,12 +181,13 @@ export class RedisLog implements Log {
   }
 
   async #append(message: Append): Promise<Appended> {
-    const { channel, topic, id, sender, timeMs, skip, payload, retention, replicas } = message;
+    const { channel, topic, id, sender, timeMs, skip, traceparent, payload, retention, replicas } = message;
     const header = JSON.stringify({
       id,
       ...(sender !== undefined && { sender }),
       timeMs,
       ...(skip !== undefined && { skip }),
+      ...(traceparent !== undefined && { traceparent }),
     });
     const keys = [headKey(channel), streamKey(channel), keyKey(message), topic];
     const ageMs = retention?.ageMs ?? 0;

@@ -17,6 +17,7 @@ import { judge, placeOf, readEntries } from './chain.ts';
 import type { Channels, Namespace } from './channels.ts';
 import type { Presence } from './presence.ts';
 import type { Published, Publisher } from './publish.ts';
+import type { Origin } from './traces.ts';
 
 /** What the API works on. */
 export interface ApiOptions {
@@ -200,7 +201,7 @@ export class Api {
           }),
         },
       },
-      (request, reply) => this.#once(request, reply, () => this.#publishMany(request.body.messages)),
+      (request, reply) => this.#once(request, reply, () => this.#publishMany(request)),
     );
     server.post<{ Params: { user: string }; Body: { data: unknown } }>(
       '/v1/users/:user/messages',
@@ -219,6 +220,7 @@ export class Api {
             request.params.user,
             payloadOf(request.body.data),
             undefined,
+            originOf(request),
           ),
         })),
     );
@@ -378,12 +380,13 @@ export class Api {
     );
   }
 
-  async #publish({ channel, data }: Message, key?: string): Promise<Published> {
+  async #publish({ channel, data }: Message, origin: Origin, key?: string): Promise<Published> {
     return this.#options.publisher.publish({
       channel,
       namespace: this.#namespace(channel),
       payload: payloadOf(data),
       key,
+      origin,
     });
   }
 
@@ -391,9 +394,10 @@ export class Api {
   async #publishOnce(request: FastifyRequest<{ Body: Message }>, reply: FastifyReply): Promise<unknown> {
     const key = request.headers['idempotency-key'];
     const { durable } = this.#namespace(request.body.channel);
+    const origin = originOf(request);
     if (durable === undefined || typeof key !== 'string')
-      return this.#once(request, reply, () => this.#publish(request.body));
-    const { repeated, ...published } = await this.#publish(request.body, key);
+      return this.#once(request, reply, () => this.#publish(request.body, origin));
+    const { repeated, ...published } = await this.#publish(request.body, origin, key);
     if (repeated) reply.header('idempotent-replayed', 'true');
     return published;
   }
@@ -432,9 +436,12 @@ export class Api {
     };
   }
 
-  async #publishMany(messages: readonly Message[]): Promise<unknown> {
+  async #publishMany(request: FastifyRequest<{ Body: { messages: Message[] } }>): Promise<unknown> {
+    const origin = originOf(request);
     const results = await Promise.all(
-      messages.map((it) => this.#publish(it).catch((error) => ({ error: this.#describe(error) }))),
+      request.body.messages.map((it) =>
+        this.#publish(it, origin).catch((error) => ({ error: this.#describe(error) })),
+      ),
     );
     return { results };
   }
@@ -552,6 +559,12 @@ function ofFastify({ statusCode, message, validation = [] }: FastifyErrorLike): 
   if (statusCode === 413) return new TidegateError('too_large', message);
   const isName = validation.some(({ params }) => params?.pattern === namePattern.source);
   return isName ? new TidegateError('bad_name') : new TidegateError('malformed', message);
+}
+
+/** An application decides itself whether what it publishes is traced, by its `traceparent`. */
+function originOf({ headers }: FastifyRequest): Origin {
+  const { traceparent } = headers;
+  return { parent: typeof traceparent === 'string' ? traceparent : undefined };
 }
 
 function payloadOf(data: unknown): string {

@@ -36,7 +36,7 @@ export function readEntries(stored: readonly Buffer[]): Entry[] {
 export function readEntry(bytes: Buffer): Entry | undefined {
   const envelope = decodeEnvelope(bytes);
   if (envelope === undefined) return undefined;
-  const { offset, prev, id, sender, timeMs, skip } = envelope.header;
+  const { offset, prev, id, sender, timeMs, skip, traceparent } = envelope.header;
   if (offset === undefined || prev === undefined) return undefined;
   const position = { offset, id };
   return {
@@ -52,6 +52,7 @@ export function readEntry(bytes: Buffer): Entry | undefined {
       payload: envelope.payload,
       timeMs,
       skip,
+      traceparent,
     },
   };
 }

@@ -24,6 +24,7 @@ const namespaceSchema = z
     slow: z.enum(['disconnect', 'drop']).default('disconnect'),
     maxMessageBytes: z.number().int().min(1).optional(),
     durable: durableSchema.optional(),
+    traces: z.number().min(0).max(1).optional(),
   })
   .refine(
     (it) => !(it.raw && it.durable),
@@ -70,6 +71,8 @@ export interface Namespace {
   readonly maxMessageBytes: number;
   /** What is kept of its channels' messages. Undefined: nothing. */
   readonly durable: Durable | undefined;
+  /** The share of its messages that is traced, from 0 to 1. Undefined: that of all namespaces. */
+  readonly traces?: number | undefined;
 }
 
 /** How much a durable channel keeps, and how many replicas a publish waits for. */

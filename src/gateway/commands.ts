@@ -103,7 +103,11 @@ export class Commands {
           throw new TidegateError('forbidden', 'You may not send to this user.');
         }
         return {
-          ok: { id: await this.#options.publisher.send(command.user, command.payload, connection.user) },
+          ok: {
+            id: await this.#options.publisher.send(command.user, command.payload, connection.user, {
+              link: command.traceparent,
+            }),
+          },
         };
       case 'presence': {
         const namespace = this.#readable(connection, command.channel);
@@ -119,7 +123,7 @@ export class Commands {
   }
 
   #publish(connection: Connection, command: Extract<Command, { type: 'publish' }>): Promise<OkFields> {
-    const { channel, payload, key, echo } = command;
+    const { channel, payload, key, echo, traceparent } = command;
     const namespace = this.#options.channels.namespace(channel);
     if (namespace === undefined || !this.#options.channels.mayPublish(channel, connection.grants)) {
       throw new TidegateError('forbidden', 'You may not publish to this channel.');
@@ -132,6 +136,7 @@ export class Commands {
       sender: connection.user,
       skip,
       key,
+      origin: { link: traceparent },
     });
   }
 

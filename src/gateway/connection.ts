@@ -38,6 +38,8 @@ export interface ConnectionOptions {
   readonly toldOfGaps: boolean;
   /** The client has said that it can move to another pod while this connection goes on. */
   readonly moves: boolean;
+  /** It asked for the traces of messages. */
+  readonly traced: boolean;
   readonly address: string;
 }
 
@@ -49,6 +51,7 @@ export class Connection {
   readonly compressed: boolean;
   readonly toldOfGaps: boolean;
   readonly moves: boolean;
+  readonly traced: boolean;
   readonly address: string;
   readonly openedAtMs = Date.now();
   readonly ws: ConnectionSocket;
@@ -88,6 +91,7 @@ export class Connection {
     this.compressed = options.compressed;
     this.toldOfGaps = options.toldOfGaps;
     this.moves = options.moves;
+    this.traced = options.traced;
     this.address = options.address;
   }
 

@@ -82,8 +82,8 @@ test('encodes a message once for each way of encoding, whoever gets it', () => {
   const buffers = new Set<Buffer>();
   for (const protocol of ['plain', 'v1'] as const) {
     for (const compressed of [false, true]) {
-      const buffer = run.bufferFor({ protocol, compressed });
-      expect(run.bufferFor({ protocol, compressed })).toBe(buffer);
+      const buffer = run.bufferFor({ protocol, compressed, traced: false });
+      expect(run.bufferFor({ protocol, compressed, traced: false })).toBe(buffer);
       buffers.add(buffer);
       const texts = readFrames(buffer).map(({ firstByte, payload }) => textOf(firstByte, payload));
       expect(texts).toEqual(
@@ -102,8 +102,8 @@ test('encodes a message once for each way of encoding, whoever gets it', () => {
 test('has nothing for a plain connection where there are only presence events', () => {
   const event = message('{"joined":["ann"],"left":[],"total":1}', { kind: 'presence' });
   const run = new Run('hall:1', [event]);
-  expect(run.bufferFor({ protocol: 'plain', compressed: false })).toHaveLength(0);
-  const [frame] = readFrames(run.bufferFor({ protocol: 'v1', compressed: false }));
+  expect(run.bufferFor({ protocol: 'plain', compressed: false, traced: false })).toHaveLength(0);
+  const [frame] = readFrames(run.bufferFor({ protocol: 'v1', compressed: false, traced: false }));
   expect(JSON.parse(String(frame?.payload))).toEqual({
     type: 'presence',
     channel: 'hall:1',
@@ -111,6 +111,20 @@ test('has nothing for a plain connection where there are only presence events', 
     left: [],
     total: 1,
   });
+});
+
+test.each([
+  ['a sampled trace', `00-${'a'.repeat(32)}-${'b'.repeat(16)}-01`, true],
+  ['a trace that is not sampled', `00-${'a'.repeat(32)}-${'b'.repeat(16)}-00`, false],
+  ['what is no trace', `00-${'"'.repeat(32)}-${'b'.repeat(16)}-01`, false],
+])('tells %s to none but those who asked, where there is one', (_, traceparent, told) => {
+  const run = new Run('room:1', [message('1', { id: 'AAAA', traceparent })]);
+  const asked = { protocol: 'v1', compressed: false } as const;
+  const [untraced, traced] = [false, true].map(
+    (it) => readFrames(run.bufferFor({ ...asked, traced: it }))[0],
+  );
+  expect(JSON.parse(String(untraced?.payload))).not.toHaveProperty('traceparent');
+  expect(JSON.parse(String(traced?.payload)).traceparent).toBe(told ? traceparent : undefined);
 });
 
 function textOf(firstByte: number, payload: Buffer): string {

@@ -16,8 +16,10 @@ import {
 } from '../protocol/messages.ts';
 import { PLAIN_RESET, withPlainId } from '../protocol/plain.ts';
 import { formatPosition, type Position, plainId } from '../protocol/positions.ts';
+import { formatTraceparent, isSampled, parseTraceparent, sampledOf } from '../protocol/traceparent.ts';
 import type { Connection } from './connection.ts';
 import type { Group } from './hub.ts';
+import type { Traces } from './traces.ts';
 
 /** A message on its way out. */
 export interface Outgoing {
@@ -33,6 +35,8 @@ export interface Outgoing {
   readonly timeMs?: number | undefined;
   /** Id of the connection that must not get it. */
   readonly skip?: string | undefined;
+  /** Its trace, as it came: not checked yet. */
+  readonly traceparent?: string | undefined;
 }
 
 /** What the fan-out may do about connections that read too slowly. */
@@ -93,40 +97,58 @@ const NOTHING = Buffer.alloc(0);
 /** Messages of one group that came in one turn and go to the same connections. */
 export class Run {
   readonly messages: Outgoing[];
+  /** When the first of them came here (`performance.now()`). Set where somebody traces them. */
+  arrivedAtMs = 0;
   readonly #channel: string | undefined;
-  /** By encoding: bit 0 is v1, bit 1 is compressed. */
-  readonly #buffers: (Buffer | undefined)[] = [undefined, undefined, undefined, undefined];
+  /** By encoding: bit 0 is v1, bit 1 is compressed, bit 2 is with traces. */
+  readonly #buffers: (Buffer | undefined)[] = [
+    undefined,
+    undefined,
+    undefined,
+    undefined,
+    undefined,
+    undefined,
+    undefined,
+    undefined,
+  ];
+
+  #sampled: readonly string[] | undefined;
 
   constructor(channel: string | undefined, messages: Outgoing[]) {
     this.#channel = channel;
     this.messages = messages;
   }
 
+  /** The traces of those of its messages that are sampled, as many as a span links to. */
+  get sampled(): readonly string[] {
+    this.#sampled ??= sampledOf(this.messages);
+    return this.#sampled;
+  }
+
   /** The frames for a connection; empty where its protocol has none for them. */
-  bufferFor(connection: Pick<Connection, 'protocol' | 'compressed'>): Buffer {
-    const encoding = (connection.protocol === 'v1' ? 1 : 0) | (connection.compressed ? 2 : 0);
+  bufferFor(connection: Pick<Connection, 'protocol' | 'compressed' | 'traced'>): Buffer {
+    const { compressed, traced } = connection;
+    const encoding = (connection.protocol === 'v1' ? 1 : 0) | (compressed ? 2 : 0) | (traced ? 4 : 0);
     let buffer = this.#buffers[encoding];
     if (buffer === undefined) {
-      buffer = this.#encode(
-        connection.protocol === 'v1',
-        connection.compressed ? compressedTextFrame : textFrame,
-      );
+      const frame = compressed ? compressedTextFrame : textFrame;
+      buffer = this.#encode(connection.protocol === 'v1', traced, frame);
       this.#buffers[encoding] = buffer;
     }
     return buffer;
   }
 
-  #encode(v1: boolean, frame: (text: string) => Buffer): Buffer {
+  #encode(v1: boolean, traced: boolean, frame: (text: string) => Buffer): Buffer {
     const frames: Buffer[] = [];
     for (const message of this.messages) {
-      const text = v1 ? this.#v1Text(message) : plainText(message);
+      const text = v1 ? this.#v1Text(message, traced) : plainText(message);
       if (text !== undefined) frames.push(frame(text));
     }
     if (frames.length === 0) return NOTHING;
     return frames.length === 1 && frames[0] !== undefined ? frames[0] : Buffer.concat(frames);
   }
 
-  #v1Text({ kind, id, position, from, foreign, payload }: Outgoing): string {
+  #v1Text({ kind, id, position, from, foreign, traceparent, payload }: Outgoing, traced: boolean): string {
     const channel = this.#channel;
     // A presence event is a JSON object already and lacks only what it is and where.
     if (kind === 'presence') return `{"type":"presence","channel":"${channel}",${payload.slice(1)}`;
@@ -138,6 +160,7 @@ export class Run {
       id,
       from,
       foreign,
+      traceparent: traced ? sampledTraceparent(traceparent) : undefined,
       payload: data,
     });
   }
@@ -149,15 +172,33 @@ function plainText({ kind, position, payload }: Outgoing): string | undefined {
   return position === undefined ? payload : withPlainId(payload, plainId(position));
 }
 
+/** What is sampled, and can be quoted without escaping. */
+function sampledTraceparent(traceparent: string | undefined): string | undefined {
+  const context = isSampled(traceparent) ? parseTraceparent(traceparent) : undefined;
+  return context && formatTraceparent(context);
+}
+
+/** One run, given to one group. */
+export interface Spread {
+  readonly group: Group;
+  readonly run: Run;
+  /** How many connections got it, and how many did not because they read too slowly. */
+  readonly recipients: number;
+  readonly dropped: number;
+  /** Of the frames, for all connections together. */
+  readonly bytes: number;
+}
+
 /** Writes messages to connections, once a turn of the event loop. */
 export class Fanout {
   readonly #limits: BacklogLimits;
   readonly #metrics: Metrics;
   readonly #close: (connection: Connection, close: Close, now: boolean) => void;
+  readonly #traces: Traces | undefined;
   readonly #groups = new Set<Group>();
   readonly #congested = new Set<Connection>();
   #connections: Connection[] = [];
-  #delivered: { group: Group; timeMs: number }[] = [];
+  #spreads: Spread[] = [];
   #bytesOut = 0;
   #root = new Batch();
   #scheduled = false;
@@ -167,10 +208,12 @@ export class Fanout {
     limits: BacklogLimits,
     metrics: Metrics,
     close: (connection: Connection, close: Close, now: boolean) => void,
+    traces?: Traces,
   ) {
     this.#limits = limits;
     this.#metrics = metrics;
     this.#close = close;
+    this.#traces = traces;
     metrics.congested.read = () => this.#congested.size;
     metrics.backlogBytes.read = () => this.#backlogBytes();
   }
@@ -180,7 +223,9 @@ export class Fanout {
     const last = group.runs.at(-1);
     // A message that somebody must not get goes alone.
     if (last === undefined || message.skip !== undefined || last.messages[0]?.skip !== undefined) {
-      group.runs.push(new Run(group.channel, [message]));
+      const run = new Run(group.channel, [message]);
+      if (this.#traces !== undefined) run.arrivedAtMs = performance.now();
+      group.runs.push(run);
     } else {
       last.messages.push(message);
     }
@@ -284,18 +329,23 @@ export class Fanout {
     const { skip } = run.messages[0] ?? {};
     const count = run.messages.length;
     let recipients = 0;
+    let dropped = 0;
+    let bytes = 0;
     for (const connection of group.connections) {
       if (skip !== undefined && skip === connection.id) continue;
       const buffer = run.bufferFor(connection);
       if (buffer.length === 0) continue;
-      if (connection.congested && !this.#admit(connection, group, buffer.length, count)) continue;
+      if (connection.congested && !this.#admit(connection, group, buffer.length, count)) {
+        dropped += 1;
+        continue;
+      }
       this.#append(connection, buffer);
       connection.messagesOut += count;
       recipients += 1;
+      bytes += buffer.length;
     }
-    if (recipients === 0) return;
-    group.metrics.deliveries.inc(recipients * count);
-    for (const { timeMs } of run.messages) if (timeMs !== undefined) this.#delivered.push({ group, timeMs });
+    if (recipients > 0) group.metrics.deliveries.inc(recipients * count);
+    if (group.connections.size > 0) this.#spreads.push({ group, run, recipients, dropped, bytes });
   }
 
   #append(connection: Connection, frame: Buffer): void {
@@ -317,13 +367,18 @@ export class Fanout {
   }
 
   #observe(): void {
-    if (this.#delivered.length === 0) return;
+    if (this.#spreads.length === 0) return;
     const nowMs = Date.now();
-    for (const { group, timeMs } of this.#delivered) {
-      // The clocks of two pods may disagree; less than no time is none.
-      group.metrics.observeLatency(Math.max(0, nowMs - timeMs) / 1000, undefined);
+    for (const spread of this.#spreads) {
+      for (const message of spread.run.messages) {
+        if (message.timeMs === undefined) continue;
+        // The clocks of two pods may disagree; less than no time is none.
+        const latencyMs = Math.max(0, nowMs - message.timeMs);
+        const traceId = this.#traces?.fannedOut(message, spread, latencyMs);
+        if (spread.recipients > 0) spread.group.metrics.observeLatency(latencyMs / 1000, traceId);
+      }
     }
-    this.#delivered = [];
+    this.#spreads = [];
   }
 
   /** From here on the connection is watched, until the socket has taken everything. */

@@ -15,8 +15,17 @@ export interface FollowerOptions {
   /** Messages are missing; what comes next follows on the position. */
   gap(reason: GapReason, position: Position): void;
   /** Something was missing: it was `repaired`, or a gap had to be told. */
-  mended(outcome: 'repaired' | GapReason): void;
+  mended(repair: Repair): void;
   report(stage: string, error: unknown): void;
+}
+
+/** A repair that found something missing. */
+export interface Repair {
+  readonly outcome: 'repaired' | GapReason;
+  /** When it began (`performance.now()`). */
+  readonly startedAtMs: number;
+  /** What it brought. */
+  readonly entries: readonly Entry[];
 }
 
 /** What is kept of the messages delivered last: to recognise repeats, to find where branches part, and to bring
@@ -48,6 +57,7 @@ export class Follower {
   /** The log must be read once more: something may have happened that the present repair does not see. */
   #again = false;
   #behind = false;
+  #repairStartedAtMs = 0;
   /** Messages of the branch that was lost last. One that arrives late would seem to follow on where branches part. */
   #abandoned = new Set<string>();
   #busy: Promise<void> | undefined;
@@ -220,6 +230,7 @@ export class Follower {
   }
 
   async #catchUp(): Promise<void> {
+    this.#repairStartedAtMs = performance.now();
     while (this.#last !== undefined && !this.#stopped) {
       const last = this.#last;
       // What waits so far is in the log, because it is appended before it is published; or it is on a lost branch.
@@ -230,7 +241,7 @@ export class Follower {
       const verdict = judge(placeOf(last), readEntries(stored), head);
       switch (verdict.kind) {
         case 'continues':
-          if (verdict.entries.length > 0) this.#options.mended('repaired');
+          if (verdict.entries.length > 0) this.#mended('repaired', verdict.entries);
           this.#followAll(verdict.entries);
           if (stored.length < REPAIR_PAGE) return;
           break;
@@ -286,8 +297,12 @@ export class Follower {
     this.#recentBytes = this.#recent.reduce((sum, entry) => sum + entry.message.payload.length, 0);
     this.#since = undefined;
     this.#last = { offset: position.offset, id: position.id };
-    this.#options.mended(reason);
+    this.#mended(reason, []);
     this.#options.gap(reason, this.#last);
+  }
+
+  #mended(outcome: Repair['outcome'], entries: readonly Entry[]): void {
+    this.#options.mended({ outcome, startedAtMs: this.#repairStartedAtMs, entries });
   }
 }
 

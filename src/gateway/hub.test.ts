@@ -98,6 +98,7 @@ test('gives who comes or goes in the middle of a turn of the event loop just wha
       compressed: false,
       toldOfGaps: true,
       moves: false,
+      traced: false,
       address: '',
     });
     return { client, connection };

@@ -9,6 +9,7 @@ import type { Namespace } from './channels.ts';
 import type { Connection } from './connection.ts';
 import type { Fanout, Run } from './fanout.ts';
 import { Follower } from './follower.ts';
+import type { Traces } from './traces.ts';
 
 /** Messages to users have no namespace; this stands for it in policies and metrics. */
 export const DIRECT: Namespace = {
@@ -84,16 +85,18 @@ export class Hub {
   readonly #sweeper: NodeJS.Timeout;
   readonly #comparer: NodeJS.Timeout;
   readonly #report: Report;
+  readonly #traces: Traces | undefined;
   #comparing = false;
   #users = 0;
   /** Groups that stay subscribed whether anybody is there or not. */
   readonly #pinned = new Set<Group>();
 
-  constructor(bus: Bus, fanout: Fanout, metrics: Metrics, report: Report) {
+  constructor(bus: Bus, fanout: Fanout, metrics: Metrics, report: Report, traces?: Traces) {
     this.#bus = bus;
     this.#fanout = fanout;
     this.#metrics = metrics;
     this.#report = report;
+    this.#traces = traces;
     this.#comparer = setInterval(() => void this.#compareHeads(), COMPARE_MS).unref();
     this.#sweeper = setInterval(() => this.#sweep(), LINGER_MS / 2).unref();
     metrics.users.read = () => this.#users;
@@ -197,7 +200,7 @@ export class Hub {
       this.#metrics.busDropped.inc({ reason: 'foreign' });
       return;
     }
-    const { id, sender, timeMs, skip, presence } = envelope.header;
+    const { id, sender, timeMs, skip, presence, traceparent } = envelope.header;
     this.#fanout.deliver(group, {
       kind: presence ? 'presence' : 'message',
       id,
@@ -206,6 +209,7 @@ export class Hub {
       payload: envelope.payload,
       timeMs,
       skip,
+      traceparent,
     });
   }
 
@@ -249,7 +253,10 @@ export class Hub {
       log: this.#bus.log,
       deliver: (entry) => this.#fanout.deliver(group, entry.message),
       gap: (reason, position) => this.#fanout.gap(group, reason, position),
-      mended: (outcome) => this.#metrics.repairs.inc({ outcome }),
+      mended: (reading) => {
+        this.#metrics.repairs.inc({ outcome: reading.outcome });
+        this.#traces?.repaired(group, reading);
+      },
       report: this.#report,
     });
   }

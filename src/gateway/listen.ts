@@ -236,6 +236,7 @@ export class Listener {
         compressed,
         heartbeat,
         moves: query.get('moves') === 'true',
+        traced: query.get('traces') === 'true',
         lastEventId: query.get('lastEventId') ?? undefined,
         address,
       });

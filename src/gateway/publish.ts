@@ -7,7 +7,8 @@ import { labelValues, type Metrics } from '../platform/metrics.ts';
 import { asTidegateError, TidegateError } from '../protocol/errors.ts';
 import { formatPosition } from '../protocol/positions.ts';
 import type { Namespace } from './channels.ts';
-import { rawLimitBytes, topicOf } from './hub.ts';
+import { DIRECT, rawLimitBytes, topicOf } from './hub.ts';
+import type { Origin, Traces } from './traces.ts';
 
 /** A message to publish. Whether it may be published has been decided before. */
 export interface Publication {
@@ -21,6 +22,7 @@ export interface Publication {
   readonly skip?: string | undefined;
   /** Makes a retry safe. */
   readonly key?: string | undefined;
+  readonly origin?: Origin | undefined;
 }
 
 /** What became of a publication: its id (none on raw channels), and on durable channels where it stands. */
@@ -44,19 +46,26 @@ export class Publisher {
   readonly #bus: Bus;
   readonly #metrics: Metrics;
   readonly #maxMessageBytes: number;
+  readonly #traces: Traces | undefined;
 
-  constructor(bus: Bus, metrics: Metrics, maxMessageBytes: number) {
+  constructor(bus: Bus, metrics: Metrics, maxMessageBytes: number, traces?: Traces) {
     this.#bus = bus;
     this.#metrics = metrics;
     this.#maxMessageBytes = maxMessageBytes;
+    this.#traces = traces;
   }
 
   /** Publishes to a channel.
    * @throws {TidegateError} `too_large`, `raw_channel`, `key_reused`, `bus_unavailable`, `overloaded`. */
   async publish(publication: Publication): Promise<Published> {
+    if (this.#traces === undefined) return this.#publish(publication, undefined);
+    return this.#traces.send(publication, (traceparent) => this.#publish(publication, traceparent));
+  }
+
+  async #publish(publication: Publication, traceparent: string | undefined): Promise<Published> {
     const { channel, namespace, payload, sender, skip, key } = publication;
     if (namespace.raw) return this.#publishRaw(publication);
-    if (namespace.durable !== undefined || key !== undefined) return this.#append(publication);
+    if (namespace.durable !== undefined || key !== undefined) return this.#append(publication, traceparent);
     const id = await this.#publishEnvelope(
       topicOf(channel, namespace),
       namespace.name,
@@ -65,6 +74,7 @@ export class Publisher {
         payload,
         ...(sender !== undefined && { sender }),
         ...(skip !== undefined && { skip }),
+        ...(traceparent !== undefined && { traceparent }),
       },
     );
     return { id };
@@ -80,7 +90,8 @@ export class Publisher {
   }
 
   /** What is kept, or must not be published twice, goes through the log. */
-  async #append({ channel, namespace, payload, sender, skip, key }: Publication): Promise<Published> {
+  async #append(publication: Publication, traceparent: string | undefined): Promise<Published> {
+    const { channel, namespace, payload, sender, skip, key } = publication;
     if (Buffer.byteLength(payload) > namespace.maxMessageBytes) throw new TidegateError('too_large');
     const { durable } = namespace;
     const newest = newId();
@@ -91,6 +102,7 @@ export class Publisher {
       sender,
       timeMs: Date.now(),
       skip,
+      traceparent,
       payload,
       // Every publish has a key, so that one whose answer was lost can be sent again and lands once.
       key: key ?? newest,
@@ -109,16 +121,23 @@ export class Publisher {
 
   /** Sends to every connection of a user, on whatever pod, and returns the message's id.
    * @throws {TidegateError} `too_large`, `bus_unavailable`, `overloaded`. */
-  send(user: string, payload: string, sender: string | undefined): Promise<string> {
-    const from = sender === undefined ? {} : { sender };
-    return this.#publishEnvelope(userTopic(user), 'direct', this.#maxMessageBytes, { payload, ...from });
+  async send(user: string, payload: string, sender: string | undefined, origin?: Origin): Promise<string> {
+    const publish = async (trace: { traceparent?: string }) => {
+      const fields = { payload, ...(sender !== undefined && { sender }), ...trace };
+      return { id: await this.#publishEnvelope(userTopic(user), DIRECT.name, this.#maxMessageBytes, fields) };
+    };
+    const sending = { channel: undefined, namespace: DIRECT, payload, origin };
+    const { id } = await (this.#traces === undefined
+      ? publish({})
+      : this.#traces.send(sending, (traceparent) => publish({ traceparent })));
+    return id;
   }
 
   async #publishEnvelope(
     topic: string,
     namespace: string,
     limitBytes: number,
-    { payload, ...fields }: Pick<Header, 'sender' | 'skip'> & { payload: string },
+    { payload, ...fields }: Pick<Header, 'sender' | 'skip' | 'traceparent'> & { payload: string },
   ): Promise<string> {
     if (Buffer.byteLength(payload) > limitBytes) throw new TidegateError('too_large');
     const id = newId();

@@ -6,12 +6,14 @@ import type { Metrics } from '../platform/metrics.ts';
 import { TidegateError } from '../protocol/errors.ts';
 import type { GapReason } from '../protocol/messages.ts';
 import type { Position } from '../protocol/positions.ts';
+import { MAX_LINKS } from '../protocol/traceparent.ts';
 import { judge, type Place, placeOf, type Verdict } from './chain.ts';
 import type { Connection } from './connection.ts';
 import { type Fanout, Run } from './fanout.ts';
 import type { Follower, Stretch } from './follower.ts';
 import type { History } from './history.ts';
 import type { Group } from './hub.ts';
+import type { Traces } from './traces.ts';
 
 /** Whether a client got back what it missed, and why not. */
 export type Recovered =
@@ -47,25 +49,38 @@ export interface Arrival {
   admit(): void;
 }
 
+/** What one connection has been given of the history. */
+interface Given {
+  bytes: number;
+  messages: number;
+  /** Of the messages that are sampled, some at least. */
+  traceparents: readonly string[];
+}
+
+const NOTHING_GIVEN: Readonly<Given> = { bytes: 0, messages: 0, traceparents: [] };
+
 /** Lets connections into durable channels. */
 export class Recovery {
   readonly #history: History;
   readonly #fanout: Fanout;
   readonly #metrics: Metrics;
+  readonly #traces: Traces | undefined;
   readonly #runs = new WeakMap<Stretch, Run>();
   #turn = { bytes: 0, steps: 0 };
   #queue: (() => void)[] = [];
 
-  constructor(history: History, fanout: Fanout, metrics: Metrics) {
+  constructor(history: History, fanout: Fanout, metrics: Metrics, traces?: Traces) {
     this.#history = history;
     this.#fanout = fanout;
     this.#metrics = metrics;
+    this.#traces = traces;
   }
 
   /** Decides what a connection that is arriving gets. `place` is where the client says it is.
    * @throws {TidegateError} `bus_unavailable` where the log cannot be read. */
   async decide(arrival: Arrival, place: Place | undefined): Promise<() => Entrance> {
-    const { follower } = arrival;
+    const { group, follower } = arrival;
+    const startedAtMs = performance.now();
     const verdict = place === undefined ? undefined : await this.#judge(follower, place);
     // What follows is called when `ok` is about to be said, and speaks of that moment.
     return () => {
@@ -73,6 +88,8 @@ export class Recovery {
       const { outcome } = entrance;
       if (outcome !== undefined)
         this.#metrics.recoveries.inc({ outcome: outcome.recovered ? 'recovered' : outcome.reason });
+      if (outcome?.recovered === false)
+        this.#traces?.recovered(group, { startedAtMs, outcome: outcome.reason, ...NOTHING_GIVEN });
       return entrance;
     };
   }
@@ -107,10 +124,12 @@ export class Recovery {
   /** Hands out history until the connection has what the pod has delivered, and in that same moment lets it in. */
   async #catchUp({ connection, group, follower, admit }: Arrival, from: Position): Promise<void> {
     let at = from;
-    let bytes = 0;
-    const end = (reason: GapReason) => {
-      this.#fanout.tellGap(connection, group, reason, follower.last);
+    const startedAtMs = performance.now();
+    const given = { ...NOTHING_GIVEN };
+    const end = (gap?: GapReason) => {
+      if (gap !== undefined) this.#fanout.tellGap(connection, group, gap, follower.last);
       admit();
+      this.#traces?.recovered(group, { startedAtMs, outcome: gap ?? 'recovered', ...given });
     };
     for (;;) {
       await this.#myTurn();
@@ -135,18 +154,17 @@ export class Recovery {
       const now = follower.last ?? last;
       const due = verdict.entries.filter((entry) => entry.offset <= now.offset);
       const reached = due.at(-1) ?? at;
-      bytes += this.#send(connection, group, follower.stretch(at, due));
+      this.#send(connection, group, follower.stretch(at, due), given);
       at = { offset: reached.offset, id: reached.id };
       if (at.offset === now.offset) {
-        if (at.id !== now.id) return end('forked');
-        return admit();
+        return at.id === now.id ? end() : end('forked');
       }
-      if (bytes > MAX_BYTES) return end('limit');
+      if (given.bytes > MAX_BYTES) return end('limit');
     }
   }
 
-  #send(connection: Connection, group: Group, stretch: Stretch): number {
-    if (stretch.entries.length === 0) return 0;
+  #send(connection: Connection, group: Group, stretch: Stretch, given: Given): void {
+    if (stretch.entries.length === 0) return;
     let run = this.#runs.get(stretch);
     if (run === undefined) {
       run = new Run(
@@ -157,7 +175,10 @@ export class Recovery {
     }
     const bytes = this.#fanout.sendRun(connection, group, run);
     this.#turn.bytes += bytes;
-    return bytes;
+    given.bytes += bytes;
+    given.messages += run.messages.length;
+    if (this.#traces !== undefined)
+      given.traceparents = [...given.traceparents, ...run.sampled].slice(0, MAX_LINKS);
   }
 
   /** Waits for a place in a turn of the event loop. */

@@ -77,6 +77,8 @@ export interface Opening {
   readonly heartbeat: boolean;
   /** The client can move: see `goodbye` in docs/protocol.md. */
   readonly moves: boolean;
+  /** It asked for the traces of messages. */
+  readonly traced: boolean;
   /** The last `id` a plain client has had of a durable channel. */
   readonly lastEventId: string | undefined;
   readonly address: string;

@@ -29,6 +29,14 @@ const integer = (min: number, max: number): Kind<number> => ({
   },
 });
 
+const share: Kind<number> = {
+  allowed: 'a number from 0 to 1',
+  parse(text) {
+    const value = /^\d*\.?\d+$/.test(text) ? Number(text) : Number.NaN;
+    return value <= 1 ? value : undefined;
+  },
+};
+
 const choice = <const T extends string>(...values: T[]): Kind<T> => ({
   allowed: values.map((value) => `\`${value}\``).join(', '),
   parse: (text) => values.find((value) => value === text),
@@ -92,6 +100,7 @@ const tokens = 'Tokens';
 const channels = 'Channels';
 const messages = 'Messages';
 const bus = 'Bus';
+const traces = 'Traces';
 const operations = 'Operations';
 
 const MIB = 1_048_576;
@@ -153,6 +162,24 @@ export const settings = {
   REDIS_PASSWORD: { group: bus, kind: text, secret: true, help: 'Password, where the URL has none. `REDIS_PASSWORD_FILE` keeps it out of the environment.' },
   REDIS_SENTINEL_PASSWORD: { group: bus, kind: text, secret: true, help: 'Password of the Sentinels themselves.' },
   REDIS_CA_FILE: { group: bus, kind: path, help: 'Certificates that sign those of Redis, where the system’s do not.' },
+
+  OTEL_EXPORTER_OTLP_ENDPOINT: { group: traces, kind: webUrl, help: 'Where traces go: an OTLP receiver over HTTP, such as `http://otel-collector:4318`; `/v1/traces` is added. Unset: there are no traces, and nothing of them is loaded.' },
+  OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: { group: traces, kind: webUrl, help: 'The same, to the whole path. Comes before the other.' },
+  OTEL_EXPORTER_OTLP_HEADERS: { group: traces, kind: text, secret: true, help: 'Headers for the receiver: `name=value`, separated by commas. `OTEL_EXPORTER_OTLP_HEADERS_FILE` keeps them out of the environment.' },
+  OTEL_EXPORTER_OTLP_TRACES_HEADERS: { group: traces, kind: text, secret: true, help: 'The same, for traces alone. Comes before the other.' },
+  OTEL_EXPORTER_OTLP_PROTOCOL: { group: traces, kind: choice('http/protobuf', 'http/json'), default: 'http/protobuf', help: 'How spans are written.' },
+  OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: { group: traces, kind: choice('http/protobuf', 'http/json'), help: 'The same, for traces alone. Comes before the other.' },
+  OTEL_TRACES_SAMPLER: { group: traces, kind: choice('parentbased_traceidratio', 'parentbased_always_on', 'parentbased_always_off', 'traceidratio', 'always_on', 'always_off'), default: 'parentbased_traceidratio', help: 'Which messages are traced: a share, all or none. Always parent-based: where a caller of the HTTP API sends a `traceparent`, that decides.' },
+  OTEL_TRACES_SAMPLER_ARG: { group: traces, kind: share, default: 0.01, help: 'The share of messages that is traced, where their namespace does not say (`traces` in the channels file).' },
+  TRACE_SLOW_MS: { group: traces, kind: integer(0, 3_600_000), default: 1000, help: 'A message that took so long from its publish to the last socket is traced afterwards, whether it was sampled or not. 0: none is.' },
+  OTEL_SERVICE_NAME: { group: traces, kind: text, defaultText: '`tidegate`', help: 'The service that traces are of.' },
+  OTEL_RESOURCE_ATTRIBUTES: { group: traces, kind: text, help: 'What else traces should say of this pod: `name=value`, separated by commas.' },
+  OTEL_TRACES_EXPORTER: { group: traces, kind: choice('otlp', 'none'), default: 'otlp', help: '`none` turns traces off.' },
+  OTEL_SDK_DISABLED: { group: traces, kind: flag, default: false, help: 'Turns traces off.' },
+  OTEL_BSP_MAX_QUEUE_SIZE: { group: traces, kind: integer(1, 1_000_000), default: 2048, help: 'How many spans may wait to be sent. More are dropped, and the log says so.' },
+  OTEL_BSP_MAX_EXPORT_BATCH_SIZE: { group: traces, kind: integer(1, 1_000_000), default: 512, help: 'How many spans are sent at once.' },
+  OTEL_BSP_SCHEDULE_DELAY: { group: traces, kind: integer(0, 3_600_000), default: 5000, help: 'After how many milliseconds they are sent at the latest.' },
+  OTEL_BSP_EXPORT_TIMEOUT: { group: traces, kind: integer(1, 3_600_000), default: 30_000, help: 'How many milliseconds sending may take.' },
 
   DRAIN_SECONDS: { group: operations, kind: integer(0, 3600), default: 30, help: 'How long a stopping pod takes to close its connections, evenly spread.' },
   POD_NAME: { group: operations, kind: text, defaultText: 'the host name', help: 'Name of this pod in logs and in presence.' },
@@ -266,6 +293,20 @@ function contradictions(config: Config, faulty: ReadonlySet<string>): string[] {
     ports.set(port, key);
   }
   return faults;
+}
+
+/** Where spans go. Undefined where there are no traces. */
+export function tracesUrl(config: Config): string | undefined {
+  if (config.OTEL_SDK_DISABLED || config.OTEL_TRACES_EXPORTER === 'none') return undefined;
+  const { OTEL_EXPORTER_OTLP_ENDPOINT: all, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: own } = config;
+  return own ?? (all === undefined ? undefined : `${all.replace(/\/$/, '')}/v1/traces`);
+}
+
+/** The share of messages that is traced, where their namespace does not say. */
+export function tracesRatio(config: Config): number {
+  const sampler = config.OTEL_TRACES_SAMPLER;
+  if (sampler.endsWith('always_on')) return 1;
+  return sampler.endsWith('always_off') ? 0 : config.OTEL_TRACES_SAMPLER_ARG;
 }
 
 /** The table as `--help` prints it. */

@@ -23,5 +23,23 @@ export function createLog(level: string, pod: string): { log: Log; flush(): void
   };
 }
 
+/** A trace, under the names that OpenTelemetry has for it in logs. */
+export interface TraceFields {
+  readonly trace_id?: string;
+  readonly span_id?: string;
+}
+
+const traces = new WeakMap<object, TraceFields>();
+
+/** Says in which trace an error was thrown, for whoever logs it. */
+export function nameTrace(error: unknown, { traceId, spanId }: { traceId: string; spanId: string }): void {
+  if (typeof error === 'object' && error !== null) traces.set(error, { trace_id: traceId, span_id: spanId });
+}
+
+/** The trace an error was thrown in, or nothing. */
+export function traceFieldsOf(error: unknown): TraceFields {
+  return (typeof error === 'object' && error !== null && traces.get(error)) || {};
+}
+
 /** Takes failures that have no caller to go to, with the name of the stage they happened in. */
 export type Report = (stage: string, error: unknown) => void;

@@ -49,6 +49,7 @@ export const labelValues = {
   repairs: { outcome: ['repaired', 'trimmed', 'forked', 'limit'] },
   slowConsumers: { action: ['disconnect', 'drop', 'cut'] },
   busProbeFailures: { reason: ['refused', 'missed', 'stalled'] },
+  traceSpans: { outcome: ['exported', 'failed'] },
 } as const satisfies Record<string, Record<string, readonly string[]>>;
 
 /** A gauge whose value is asked for at each scrape instead of being kept up to date. */
@@ -204,6 +205,11 @@ export function createMetrics(version: string) {
     drainCuts: plain(
       'drain_cuts_total',
       'Connections cut because they were still there when the drain ended.',
+    ),
+    traceSpans: counter(
+      'trace_spans_total',
+      'Spans of traces, by whether their receiver took them; none where traces are off.',
+      labelValues.traceSpans,
     ),
     buildInfo: gauge('build_info', 'Always 1; the labels say what is running.', ['version', 'node']),
   };

@@ -19,8 +19,16 @@ export interface SubscribeItem {
 export type Command =
   | { type: 'subscribe'; ref?: Ref; items: SubscribeItem[]; many: boolean }
   | { type: 'unsubscribe'; ref?: Ref; channels: string[] }
-  | { type: 'publish'; ref?: Ref; channel: string; payload: string; key?: string; echo: boolean }
-  | { type: 'send'; ref?: Ref; user: string; payload: string }
+  | {
+      type: 'publish';
+      ref?: Ref;
+      channel: string;
+      payload: string;
+      key?: string;
+      echo: boolean;
+      traceparent?: string;
+    }
+  | { type: 'send'; ref?: Ref; user: string; payload: string; traceparent?: string }
   | { type: 'presence'; ref?: Ref; channel: string }
   | { type: 'refresh'; ref?: Ref; token: string }
   | { type: 'ping'; ref?: Ref };
@@ -39,6 +47,7 @@ const MAX_REF_LENGTH = 64;
 const MAX_KEY_LENGTH = 128;
 const MAX_TOKEN_LENGTH = 16_384;
 const MAX_POSITION_LENGTH = 64;
+const MAX_TRACEPARENT_LENGTH = 128;
 
 /** Decodes one text frame. Total: any text gives a command or an {@link Undecodable}, never an exception. */
 export function decodeCommand(text: string): Command | Undecodable {
@@ -72,7 +81,7 @@ export function decodeCommand(text: string): Command | Undecodable {
       return { type: 'unsubscribe', ...withRef, channels };
     }
     case 'publish': {
-      const { channel, key, echo } = fields;
+      const { channel, key, echo, traceparent } = fields;
       if (!isName(channel)) return undecodable(ref, 'bad_name');
       const payload = encodePayload(fields.data);
       if (payload === undefined)
@@ -83,15 +92,25 @@ export function decodeCommand(text: string): Command | Undecodable {
       if (echo !== undefined && typeof echo !== 'boolean') {
         return undecodable(ref, 'malformed', '"echo" must be true or false.');
       }
-      return { type: 'publish', ...withRef, channel, payload, ...(key && { key }), echo: echo ?? true };
+      if (!isTraceparent(traceparent)) return undecodable(ref, 'malformed', NO_TRACEPARENT);
+      return {
+        type: 'publish',
+        ...withRef,
+        channel,
+        payload,
+        ...(key && { key }),
+        echo: echo ?? true,
+        ...(traceparent && { traceparent }),
+      };
     }
     case 'send': {
-      const { user } = fields;
+      const { user, traceparent } = fields;
       if (!isName(user)) return undecodable(ref, 'bad_name');
       const payload = encodePayload(fields.data);
       if (payload === undefined)
         return undecodable(ref, 'malformed', '"data" is missing, or nested too deeply.');
-      return { type: 'send', ...withRef, user, payload };
+      if (!isTraceparent(traceparent)) return undecodable(ref, 'malformed', NO_TRACEPARENT);
+      return { type: 'send', ...withRef, user, payload, ...(traceparent && { traceparent }) };
     }
     case 'presence':
       if (!isName(fields.channel)) return undecodable(ref, 'bad_name');
@@ -156,6 +175,13 @@ function isRef(value: unknown): value is Ref {
 
 function isShortText(value: unknown, limit: number): value is string {
   return typeof value === 'string' && value.length > 0 && value.length <= limit;
+}
+
+const NO_TRACEPARENT = '"traceparent" must be a string of 1 to 128 characters.';
+
+/** Bounded here, and read where it is used: one of a version that nobody knows yet must not stop a message. */
+function isTraceparent(value: unknown): value is string | undefined {
+  return value === undefined || isShortText(value, MAX_TRACEPARENT_LENGTH);
 }
 
 function isSmallArray(value: unknown): value is unknown[] {

@@ -120,15 +120,19 @@ export interface Delivered {
   readonly from?: string | undefined;
   /** It was published on a raw channel, so nothing but its text is known; `payload` is that text as JSON string. */
   readonly foreign?: boolean;
+  /** The trace of the message, for those who asked for it. */
+  readonly traceparent?: string | undefined;
   readonly payload: string;
 }
 
 /** The JSON text of a `message`. Names are quoted without escaping: `namePattern` has no character to escape. */
-export function encodeMessage({ channel, position, id, from, foreign, payload }: Delivered): string {
+export function encodeMessage(message: Delivered): string {
+  const { channel, position, id, from, foreign, traceparent, payload } = message;
   const head =
     channel === undefined ? '{"type":"message","direct":true' : `{"type":"message","channel":"${channel}"`;
   const positionPart = position === undefined ? '' : `,"position":"${position}"`;
   const idPart = id === undefined ? '' : `,"id":"${id}"`;
   const fromPart = from === undefined ? '' : `,"from":"${from}"`;
-  return `${head}${positionPart}${idPart}${fromPart}${foreign ? ',"foreign":true' : ''},"data":${payload}}`;
+  const tracePart = traceparent === undefined ? '' : `,"traceparent":"${traceparent}"`;
+  return `${head}${positionPart}${idPart}${fromPart}${foreign ? ',"foreign":true' : ''}${tracePart},"data":${payload}}`;
 }

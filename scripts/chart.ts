@@ -24,6 +24,16 @@ const UNSET: Readonly<Record<string, string>> = {
   ADMIN_PORT: 'as PORT',
   HOST: 'every address of the pod',
   CHANNELS: 'CHANNELS_FILE',
+  OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: 'tracing.endpoint',
+  OTEL_EXPORTER_OTLP_TRACES_HEADERS: 'tracing.headersSecret',
+  OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: 'tracing.protocol',
+  OTEL_TRACES_SAMPLER: 'tracing.ratio 0 and 1 are none and all',
+  OTEL_TRACES_EXPORTER: 'tracing.endpoint',
+  OTEL_SDK_DISABLED: 'tracing.endpoint',
+  OTEL_BSP_MAX_QUEUE_SIZE: 'for extraEnv',
+  OTEL_BSP_MAX_EXPORT_BATCH_SIZE: 'for extraEnv',
+  OTEL_BSP_SCHEDULE_DELAY: 'for extraEnv',
+  OTEL_BSP_EXPORT_TIMEOUT: 'for extraEnv',
 };
 
 type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json };

@@ -147,7 +147,7 @@ export class Traces {
     }
   }
 
-  /** A message has been written to all its connections here. Returns the labels of an exemplar where it is sampled. */
+  /** A message has been written to all its connections here. Returns its trace where it is sampled. */
   fannedOut(message: Outgoing, spread: Spread, latencyMs: number): string | undefined {
     if (message.kind !== 'message') return undefined;
     const { traceparent } = message;

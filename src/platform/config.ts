@@ -32,7 +32,7 @@ const integer = (min: number, max: number): Kind<number> => ({
 const share: Kind<number> = {
   allowed: 'a number from 0 to 1',
   parse(text) {
-    const value = /^\d*\.?\d+$/.test(text) ? Number(text) : Number.NaN;
+    const value = /^\d*\.?\d+(e-\d+)?$/i.test(text) ? Number(text) : Number.NaN;
     return value <= 1 ? value : undefined;
   },
 };

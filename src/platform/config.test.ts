@@ -6,7 +6,16 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { wildText } from '../../test/arbitraries.ts';
 import { spawnGateway } from '../../test/gateway.ts';
 import { until } from '../../test/until.ts';
-import { ConfigError, defaultText, helpText, readConfig, type Setting, settings } from './config.ts';
+import {
+  ConfigError,
+  defaultText,
+  helpText,
+  readConfig,
+  type Setting,
+  settings,
+  tracesRatio,
+  tracesUrl,
+} from './config.ts';
 
 const table = Object.entries(settings) as [string, Setting][];
 const ok = { AUTH: 'anonymous' };
@@ -247,6 +256,31 @@ describe('readConfig', () => {
   });
 });
 
+describe('traces', () => {
+  const url = 'http://collector:4318';
+  const urlOf = (env: Record<string, string>) => tracesUrl(readConfig({ ...ok, ...env }));
+  const ratioOf = (env: Record<string, string>) => tracesRatio(readConfig({ ...ok, ...env }));
+
+  it('go where the standard names say', () => {
+    expect(urlOf({})).toBeUndefined();
+    expect(urlOf({ OTEL_EXPORTER_OTLP_ENDPOINT: url })).toBe(`${url}/v1/traces`);
+    expect(urlOf({ OTEL_EXPORTER_OTLP_ENDPOINT: `${url}/tenant/` })).toBe(`${url}/tenant/v1/traces`);
+    const own = { OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: `${url}/own` };
+    expect(urlOf({ OTEL_EXPORTER_OTLP_ENDPOINT: url, ...own })).toBe(`${url}/own`);
+    expect(urlOf({ ...own, OTEL_SDK_DISABLED: 'true' })).toBeUndefined();
+    expect(urlOf({ ...own, OTEL_TRACES_EXPORTER: 'none' })).toBeUndefined();
+  });
+
+  it('are of as many messages as the standard names say', () => {
+    expect(ratioOf({})).toBe(0.01);
+    expect(ratioOf({ OTEL_TRACES_SAMPLER_ARG: '1e-05' })).toBe(0.00001);
+    expect(ratioOf({ OTEL_TRACES_SAMPLER: 'always_on', OTEL_TRACES_SAMPLER_ARG: '0.5' })).toBe(1);
+    expect(ratioOf({ OTEL_TRACES_SAMPLER: 'parentbased_always_off' })).toBe(0);
+    for (const OTEL_TRACES_SAMPLER_ARG of ['1.01', '-1', '1e3', 'half', '.', '1e-'])
+      expect(faultsOf({ ...ok, OTEL_TRACES_SAMPLER_ARG })).toHaveLength(1);
+  });
+});
+
 describe('helpText', () => {
   it('lists every setting with its group, default, help and what is allowed', () => {
     const help = helpText();
@@ -338,6 +372,9 @@ function exampleOf(key: string): string {
     ALLOWED_ORIGINS: 'https://app.example.com',
     REDIS_URL: 'redis://user:pass@redis:6379',
     BYTE_RATE: '1000',
+    OTEL_EXPORTER_OTLP_ENDPOINT: 'http://collector:4318',
+    OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: 'http://collector:4318/v1/traces',
+    OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: 'http/json',
   };
   return examples[key] ?? 'some text';
 }

@@ -2,12 +2,12 @@
 // what is in its bundle (an SBOM) beside it. Arguments go on to the builder: `npm run image -- --platform linux/arm64`.
 
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { sbomFile, writeSbom } from './sbom.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const image = process.env.IMAGE || 'localhost/tidegate:dev';
-const sbomFile = 'dist/image/sbom.cdx.json';
 
 /** Standard output, or undefined where the program is missing or fails. */
 function outputOf(program: string, ...args: string[]): string | undefined {
@@ -50,23 +50,5 @@ const args = [...found.args, '--tag', image, ...buildArgs(), ...process.argv.sli
 const { status } = spawnSync(found.program, args, { cwd: root, stdio: 'inherit' });
 if (status !== 0) fail(`${found.program} could not build ${image}; its message is above`);
 
-const sbom = JSON.parse(npmSbom() ?? fail('`npm sbom` failed: it needs npm 10 or later'));
-sbom.metadata.component.name = 'tidegate'; // npm takes the folder's name
-mkdirSync(`${root}/dist/image`, { recursive: true });
-writeFileSync(`${root}/${sbomFile}`, `${JSON.stringify(sbom, null, 2)}\n`);
+writeSbom();
 console.log(`${image}, with its packages in ${sbomFile}`);
-
-/** What of npm's packages is in the bundle, in CycloneDX, from the lockfile alone. */
-function npmSbom(): string | undefined {
-  const sbomArgs = [
-    'sbom',
-    '--sbom-format',
-    'cyclonedx',
-    '--sbom-type',
-    'application',
-    '--package-lock-only',
-  ];
-  sbomArgs.push('--omit', 'dev', '--omit', 'optional');
-  const npm = process.env.npm_execpath; // where npm runs this, the same one
-  return npm?.endsWith('.js') ? outputOf(process.execPath, npm, ...sbomArgs) : outputOf('npm', ...sbomArgs);
-}

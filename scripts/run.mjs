@@ -57,6 +57,8 @@ const commands = {
   'build:client': (node, args) => run(node, ['scripts/client.ts', ...args]),
   bundle: (node, args) => run(node, ['scripts/bundle.ts', ...args]),
   image: (node, args) => run(node, ['scripts/image.ts', ...args]),
+  sbom: (node, args) => run(node, ['scripts/sbom.ts', ...args]),
+  release: (node, args) => run(node, ['scripts/release.ts', ...args]),
   format: (node, args) => run(node, [biome, 'check', '--write', '.', ...args]),
 };
 const biome = 'node_modules/@biomejs/biome/bin/biome';

@@ -34,7 +34,7 @@ const EXPECTED: Readonly<Record<string, readonly string[]>> = {
   'argo-cd': ['Application'],
   'envoy-gateway': ['BackendTrafficPolicy', 'ClientTrafficPolicy', 'Gateway', 'GatewayClass', 'HTTPRoute'],
   'external-redis-tls': ['Deployment'],
-  'k6-operator': ['TestRun'],
+  'k6-operator': ['Deployment', 'TestRun'],
   keda: ['PodMonitor', 'ScaledObject', 'TriggerAuthentication'],
   'prometheus-adapter': ['HorizontalPodAutoscaler', 'PodMonitor'],
 };

@@ -2,7 +2,7 @@
 
 import { parseArgs } from 'node:util';
 import { type Measurement, measurements } from './measure.ts';
-import { type ServerId, serverIds } from './servers.ts';
+import { type ServerId, serverIds, tracedIds } from './servers.ts';
 
 const USAGE = `Usage: npm run bench -- [options]
 
@@ -10,6 +10,7 @@ const USAGE = `Usage: npm run bench -- [options]
   --quick           one round with short windows, without c-write, in less than four minutes
   --only ROW,...    ${measurements.map(({ id }) => id).join(', ')}
   --servers NAME,...  ${serverIds.join(', ')}
+  --traces          what traces cost: the same gateway without them, and with 0, 1 and 100 % traced
   --patient         wait until nobody else uses the machine, and measure again what was disturbed
   --json FILE       keep every raw value
 
@@ -17,11 +18,15 @@ const USAGE = `Usage: npm run bench -- [options]
   LIMIT_DIR         the folder of wsload.c and wslimit.c (../shared/limit)
 `;
 
+/** Where traces could show: few large fan-outs, many small ones, and the start. */
+const TRACED_ROWS = 'outstanding-4,outstanding-16,outstanding-64,cost,paced-100k,start,rooms,publishers';
+
 export interface Arguments {
   readonly rounds: number;
   readonly quick: boolean;
   readonly rows: readonly Measurement[];
   readonly servers: readonly ServerId[];
+  readonly traces: boolean;
   readonly patient: boolean;
   readonly json: string | undefined;
 }
@@ -35,6 +40,7 @@ export function readArguments(): Arguments {
         quick: { type: 'boolean', default: false },
         only: { type: 'string' },
         servers: { type: 'string' },
+        traces: { type: 'boolean', default: false },
         patient: { type: 'boolean', default: false },
         json: { type: 'string' },
         help: { type: 'boolean', default: false },
@@ -46,13 +52,15 @@ export function readArguments(): Arguments {
     }
     const rounds = Number(values.rounds ?? (values.quick ? 1 : 3));
     if (!Number.isInteger(rounds) || rounds < 1) throw new Error('--rounds must be a whole number from 1');
-    const defaults = serverIds.filter((id) => !values.quick || id !== 'c-write');
+    const all = values.traces ? tracedIds : serverIds;
+    const defaults = all.filter((id) => !values.quick || id !== 'c-write');
+    const rows = values.only ?? (values.traces ? TRACED_ROWS : undefined);
     return {
       rounds,
       quick: values.quick,
-      rows: pick('--only', values.only, measurements, ({ id }) => id),
-      servers:
-        values.servers === undefined ? defaults : pick('--servers', values.servers, serverIds, (id) => id),
+      rows: pick('--only', rows, measurements, ({ id }) => id),
+      servers: values.servers === undefined ? defaults : pick('--servers', values.servers, all, (id) => id),
+      traces: values.traces,
       patient: values.patient,
       json: values.json,
     };

@@ -9,7 +9,7 @@ import { DISTURBED_CORES, untilQuiet, watchOthers } from './noise.ts';
 import { chooseCores, end, endAll, openFilesLimit } from './process.ts';
 import { Progress } from './progress.ts';
 import { json, markdown } from './report.ts';
-import { availableServers, type Server, startRedis } from './servers.ts';
+import { availableServers, type Server, startOtlpSink, startRedis } from './servers.ts';
 import { cache, prepareTools } from './tools.ts';
 
 // What a server opens beside its connections, with room to spare.
@@ -33,12 +33,14 @@ if (process.platform !== 'linux') fail('The benchmark needs Linux: it reads /pro
 const cores = chooseCores();
 const tools = prepareTools();
 const redis = tools.redisServer ? await startRedis(tools.redisServer, cores.client) : undefined;
+const sink = wanted.traces ? await startOtlpSink(cores.client) : undefined;
 const notes = [`Where they run: ${cores.note}.`, ...tools.missing];
 const settings = await readSettings(wanted.quick);
 const servers = availableServers({
   tools,
   core: cores.server,
   redisUrl: redis?.url,
+  otlpUrl: sink?.url,
   compileCache: join(cache, 'compile'),
 }).filter(({ id }) => wanted.servers.includes(id));
 const rows = wanted.rows.filter((row) => tools.loadClient !== undefined || !row.needsLoadClient);
@@ -80,6 +82,7 @@ const run = {
 console.log(markdown(run));
 if (wanted.json !== undefined) writeFileSync(wanted.json, json(run));
 if (redis) await end(redis.started);
+if (sink) await end(sink.started);
 process.exit(0);
 
 async function measure({ round, row, server }: Step): Promise<void> {

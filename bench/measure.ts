@@ -60,6 +60,7 @@ export const measurements: readonly Measurement[] = [
   outstanding(4, 'rate4'),
   outstanding(16, 'rate16'),
   outstanding(64, 'rate64'),
+  cost(),
   paced('paced-20k', 20, ['p50At20k', 'p99At20k', 'lossAt20k']),
   paced('paced-100k', 100, ['p50At100k', 'p99At100k', 'lossAt100k', 'cpuAt100k']),
   idle('idle-few', 'few', 'kibAtFew', 'accepted'),
@@ -82,6 +83,36 @@ function outstanding(messages: number, figure: FigureId): Measurement {
         const load = { pace: { kind: 'outstanding', messages }, seconds: settings.windowSeconds } as const;
         const report = await loadWarm(server, running, settings, load);
         return outcome(report, [[figure, read(report, 'deliveries_per_s')]]);
+      }),
+  };
+}
+
+/** What a delivery costs, whatever else the machine is busy with: only CPU time of the server counts. */
+function cost(): Measurement {
+  return {
+    id: 'cost',
+    needsLoadClient: true,
+    isFor: ({ id }) => id.startsWith('traces-'),
+    nominalSeconds: ({ windowSeconds, warmSeconds }) => 2 * (OVERHEAD_SECONDS + windowSeconds) + warmSeconds,
+    run: (server, settings) =>
+      withServer(server, async (running) => {
+        const few = { connections: CONNECTIONS, publishers: 1, messages: 16 };
+        const many = { connections: 100, publishers: 100, messages: 64 };
+        const costs: [FigureId, number][] = [];
+        const warm = { pace: { kind: 'outstanding', messages: 16 }, seconds: settings.warmSeconds } as const;
+        for (const [figure, { connections, publishers, messages }] of [
+          ['microsADelivery', few],
+          ['microsADeliveryToFew', many],
+        ] as const) {
+          const pace = { kind: 'outstanding', messages } as const;
+          await wsload(server, running, settings, { ...warm, connections, publishers }).report;
+          const before = cpuSeconds(running.pid);
+          const load = { connections, publishers, pace, seconds: settings.windowSeconds };
+          const report = await wsload(server, running, settings, load).report;
+          const seconds = cpuSeconds(running.pid) - before;
+          costs.push([figure, (seconds * 1e6) / read(report, 'delivered')]);
+        }
+        return { values: costs, remarks: [] };
       }),
   };
 }

@@ -27,6 +27,9 @@ const ratios: readonly Ratio[] = [
   { title: 'memory / C', of: 'tidegate', to: 'c' },
   { title: 'Redis / plain ws', of: 'tidegate+redis', to: 'plain-ws' },
   { title: 'Redis / Socket.IO', of: 'tidegate+redis', to: 'socket.io' },
+  { title: '0 % / off', of: 'traces-0', to: 'traces-off' },
+  { title: '1 % / off', of: 'traces-1', to: 'traces-off' },
+  { title: 'all / off', of: 'traces-100', to: 'traces-off' },
 ];
 
 const NONE = '-';

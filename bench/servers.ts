@@ -24,7 +24,10 @@ export interface Running extends Started {
   readonly readyMs: number;
 }
 
-export type ServerId = 'c' | 'c-write' | 'tidegate' | 'tidegate+redis' | 'plain-ws' | 'socket.io';
+export type ServerId = 'c' | 'c-write' | 'tidegate' | 'tidegate+redis' | 'plain-ws' | 'socket.io' | TracedId;
+
+/** The same gateway without traces, and with ever more of them. */
+export type TracedId = 'traces-off' | 'traces-0' | 'traces-1' | 'traces-100';
 
 export interface Server {
   readonly id: ServerId;
@@ -50,11 +53,16 @@ export const serverIds: readonly ServerId[] = [
   'socket.io',
 ];
 
+/** Measured with `--traces`. */
+export const tracedIds: readonly TracedId[] = ['traces-off', 'traces-0', 'traces-1', 'traces-100'];
+
 /** Where servers run and what they need; `redisUrl` is unset where there is no Redis. */
 export interface Surroundings {
   readonly tools: Tools;
   readonly core: number | undefined;
   readonly redisUrl: string | undefined;
+  /** Where spans go; unset where nobody is to be traced. */
+  readonly otlpUrl: string | undefined;
   readonly compileCache: string;
 }
 
@@ -68,10 +76,20 @@ const namespaces = JSON.stringify({
   namespaces: { room: open, doc: { ...open, durable: { messages: 10_000, ageSeconds: 3600 } } },
 });
 
+const tracedShares: Readonly<Record<TracedId, { title: string; share?: string }>> = {
+  'traces-off': { title: 'traces off' },
+  'traces-0': { title: '0 % traced', share: '0' },
+  'traces-1': { title: '1 % traced', share: '0.01' },
+  'traces-100': { title: 'all traced', share: '1' },
+};
+
 /** Every server that can be started with what there is. */
 export function availableServers(surroundings: Surroundings): Server[] {
-  const { tools, redisUrl } = surroundings;
+  const { tools, redisUrl, otlpUrl } = surroundings;
   const servers: Server[] = [];
+  if (tools.gateway !== undefined && otlpUrl !== undefined) {
+    for (const id of tracedIds) servers.push(traced(id, tools.gateway, surroundings, otlpUrl));
+  }
   if (tools.limitServer !== undefined) {
     servers.push(limitServer('c', 'C, coalescing', ['coalesce'], tools.limitServer, surroundings));
     servers.push(limitServer('c-write', 'C, a write a message', [], tools.limitServer, surroundings));
@@ -99,7 +117,22 @@ function limitServer(id: ServerId, title: string, mode: string[], program: strin
   };
 }
 
-function tidegate(id: ServerId, title: string, gateway: string, at: Surroundings, redisUrl?: string): Server {
+/** A raw channel carries nothing but payloads, and so no trace: here the plain one is none. */
+function traced(id: TracedId, gateway: string, at: Surroundings, otlpUrl: string): Server {
+  const { title, share } = tracedShares[id];
+  const to =
+    share === undefined ? {} : { OTEL_EXPORTER_OTLP_ENDPOINT: otlpUrl, OTEL_TRACES_SAMPLER_ARG: share };
+  return tidegate(id, title, gateway, at, undefined, { PLAIN_CHANNEL: 'room:plain', ...to });
+}
+
+function tidegate(
+  id: ServerId,
+  title: string,
+  gateway: string,
+  at: Surroundings,
+  redisUrl?: string,
+  more: Record<string, string> = {},
+): Server {
   const startFrom = async (file: string, env: Record<string, string>): Promise<Running> => {
     const adminPort = await freePort();
     const apiPort = await freePort();
@@ -119,6 +152,7 @@ function tidegate(id: ServerId, title: string, gateway: string, at: Surroundings
           CHANNELS: namespaces,
           ...limits,
           ...(redisUrl === undefined ? {} : { REDIS_URL: redisUrl }),
+          ...more,
           ...env,
         },
       }),
@@ -199,6 +233,18 @@ async function startReady(
   const started = start({ ...launch(port), core: at.core });
   await waitUntil(started, () => isReady(port));
   return { ...started, port, readyMs: performance.now() - startedAt };
+}
+
+/** Takes spans, and throws them away: what is measured is who sends them. */
+export async function startOtlpSink(
+  core: number | undefined,
+): Promise<{ readonly url: string; readonly started: Started }> {
+  const port = await freePort();
+  const file = join(root, 'bench/otlp-sink.ts');
+  const env = { PORT: String(port) };
+  const started = start({ name: 'otlp-sink', command: process.execPath, args: [file], env, core });
+  await waitUntil(started, () => accepts(port));
+  return { url: `http://127.0.0.1:${port}`, started };
 }
 
 /** A Redis of the bench's own, which keeps nothing on disk. */

@@ -1,4 +1,4 @@
-// The client as a page or another program loads it: one file in dist/client/, and its types. `bundleClient` is what the
+// The client as a page or another program loads it: a file in dist/client/ for each entry, and its types. `bundleClient` is what the
 // tests measure, `bundleForK6` what the load tests use.
 
 import { spawnSync } from 'node:child_process';
@@ -10,12 +10,14 @@ import { build } from 'esbuild';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const entry = 'src/client/client.ts';
+export const tracingEntry = 'src/client/tracing.ts';
 
-/** Bundles the client into one minified ES module, for browsers and Node, and returns its text. */
-export async function bundleClient(): Promise<string> {
+/** Bundles the client, or another of its entries, into one minified ES module, for browsers and Node, and returns its
+ * text. */
+export async function bundleClient(from = entry): Promise<string> {
   const { outputFiles } = await build({
     absWorkingDir: root,
-    entryPoints: [entry],
+    entryPoints: [from],
     bundle: true,
     minify: true,
     format: 'esm',
@@ -50,6 +52,7 @@ export function declareClient(outDir: string): void {
   const project = [
     '--ignoreConfig',
     entry,
+    tracingEntry,
     '--target',
     'esnext',
     '--module',
@@ -70,8 +73,13 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const outdir = join(root, 'dist/client');
   rmSync(outdir, { recursive: true, force: true });
   mkdirSync(outdir, { recursive: true });
-  const text = await bundleClient();
-  writeFileSync(join(outdir, 'client.js'), text);
+  for (const [name, from] of [
+    ['client.js', entry],
+    ['tracing.js', tracingEntry],
+  ] as const) {
+    const text = await bundleClient(from);
+    writeFileSync(join(outdir, name), text);
+    console.log(`dist/client/${name}: ${text.length} bytes, ${gzipSync(text).length} gzipped`);
+  }
   declareClient(join(outdir, 'types'));
-  console.log(`dist/client/client.js: ${text.length} bytes, ${gzipSync(text).length} gzipped`);
 }

@@ -942,8 +942,8 @@ var Client = class {
         if (__privateGet(this, _closedBy)) throw __privateGet(this, _closedBy);
         return __privateGet(this, _subscriptions).add(name, handle, after);
       },
-      publish: async (data, { key = __privateGet(this, _platform6).newKey(), echo = true } = {}) => {
-        const command = JSON.stringify({ type: "publish", channel: name, key, echo, data });
+      publish: async (data, { key = __privateGet(this, _platform6).newKey(), echo = true, traceparent } = {}) => {
+        const command = JSON.stringify({ type: "publish", channel: name, key, echo, traceparent, data });
         const published = publishedOf(await __privateMethod(this, _Client_instances, ask_fn).call(this, { command, repeatable: true, alone: !echo }));
         if (!echo) __privateGet(this, _subscriptions).stream(name)?.own(published);
         return published;
@@ -957,10 +957,9 @@ var Client = class {
   }
   /** Sends to every connection of a user. It has no key: where the connection is lost before the answer, it is not
    * sent again but rejected as `unanswered`. */
-  async sendTo(user, data) {
-    return publishedOf(
-      await __privateMethod(this, _Client_instances, ask_fn).call(this, { command: JSON.stringify({ type: "send", user, data }), repeatable: false })
-    );
+  async sendTo(user, data, { traceparent } = {}) {
+    const command = JSON.stringify({ type: "send", user, traceparent, data });
+    return publishedOf(await __privateMethod(this, _Client_instances, ask_fn).call(this, { command, repeatable: false }));
   }
   /** Closes for good. What is unanswered is rejected as `closed`. */
   close() {

@@ -7,20 +7,23 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { afterAll, expect, it } from 'vitest';
-import { bundleClient, declareClient } from '../../scripts/client.ts';
+import { bundleClient, declareClient, tracingEntry } from '../../scripts/client.ts';
 import { startLocalGateway } from '../../test/local-gateway.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const text = await bundleClient();
+const tracing = await bundleClient(tracingEntry);
 const folder = await mkdtemp(join(tmpdir(), 'tidegate-client-'));
 afterAll(() => rm(folder, { recursive: true }));
 
-it('is less than 6 KB gzipped', () => {
+it('is less than 6 KB gzipped, and what traces is apart from it', () => {
   expect(gzipSync(text, { level: 9 }).length).toBeLessThan(6000);
+  expect(text).not.toContain('messaging.');
+  expect(gzipSync(tracing, { level: 9 }).length).toBeLessThan(1000);
 });
 
 it('depends on nothing, and brings no texts that only docs need', () => {
-  expect(text).not.toMatch(/\bimport\b|\brequire\b|from"/);
+  for (const each of [text, tracing]) expect(each).not.toMatch(/\bimport\b|\brequire\b|from"/);
   expect(text).not.toContain('The gateway');
   expect(text).not.toContain('MAX_MESSAGE_BYTES');
 });
@@ -53,10 +56,15 @@ it('has types that another project can use by the name of the package', async ()
     join(folder, 'page.ts'),
     `
       import { type Message, connect } from 'tidegate/client';
+      import { type OpenTelemetryLike, type SpanLike, type TracerLike, traced } from 'tidegate/client/tracing';
+      declare const otel: OpenTelemetryLike<object, SpanLike>;
+      declare const tracer: TracerLike<object, SpanLike>;
       const client = connect({ url: 'wss://example.com/ws', token: async () => 'token' });
       client.on('gap', ({ channel, reason }): [string | undefined, string] => [channel, reason]);
       const room = client.channel<{ text: string }>('room:1');
       const subscription = room.subscribe(({ data }: Message<{ text: string }>) => data.text.length);
+      room.subscribe(traced(otel, tracer, ({ data }: Message<{ text: string }>) => data.text.length));
+      void room.publish({ text: 'hello' }, { traceparent: '00-…' });
       const position: string | undefined = subscription.position;
       const published: Promise<{ id: string | undefined }> = room.publish({ text: 'hello' });
       void [position, published];

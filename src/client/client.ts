@@ -41,8 +41,14 @@ const OPEN_SHARE = 0.5;
 const LEAVE_SHARE = 0.8;
 const MIN_LEFT_MS = 50;
 
+/** How a message is sent. */
+export interface SendOptions {
+  /** The `traceparent` of what the application is doing: the message's trace is linked to it. */
+  readonly traceparent?: string | undefined;
+}
+
 /** How a message is published. */
-export interface PublishOptions {
+export interface PublishOptions extends SendOptions {
   /** Names this message, so that publishing it again lands once, as long as the gateway takes the client for the same
    * user. Default: one that nobody else makes. */
   readonly key?: string;
@@ -178,8 +184,8 @@ export class Client {
         if (this.#closedBy) throw this.#closedBy;
         return this.#subscriptions.add(name, handle, after);
       },
-      publish: async (data, { key = this.#platform.newKey(), echo = true } = {}) => {
-        const command = JSON.stringify({ type: 'publish', channel: name, key, echo, data });
+      publish: async (data, { key = this.#platform.newKey(), echo = true, traceparent } = {}) => {
+        const command = JSON.stringify({ type: 'publish', channel: name, key, echo, traceparent, data });
         const published = publishedOf(await this.#ask({ command, repeatable: true, alone: !echo }));
         if (!echo) this.#subscriptions.stream(name)?.own(published);
         return published;
@@ -194,10 +200,9 @@ export class Client {
 
   /** Sends to every connection of a user. It has no key: where the connection is lost before the answer, it is not
    * sent again but rejected as `unanswered`. */
-  async sendTo(user: string, data: unknown): Promise<Published> {
-    return publishedOf(
-      await this.#ask({ command: JSON.stringify({ type: 'send', user, data }), repeatable: false }),
-    );
+  async sendTo(user: string, data: unknown, { traceparent }: SendOptions = {}): Promise<Published> {
+    const command = JSON.stringify({ type: 'send', user, traceparent, data });
+    return publishedOf(await this.#ask({ command, repeatable: false }));
   }
 
   /** Closes for good. What is unanswered is rejected as `closed`. */

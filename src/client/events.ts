@@ -33,6 +33,8 @@ export interface Message<T = unknown> {
   readonly position?: string;
   /** It came over a raw channel from another program; `data` is its text. */
   readonly foreign?: boolean;
+  /** Its trace, where it is sampled and the URL says `?traces=true`. */
+  readonly traceparent?: string;
 }
 
 /** Messages may be missing. `reconnect` is the client's own reason: the channel keeps no history, and there was no

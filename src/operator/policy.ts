@@ -92,6 +92,14 @@ export const specSchema = z.strictObject({
     .max(65_535)
     .default(9090)
     .describe('Port on which the pods answer the admin contract.'),
+  adminTokenSecret: z
+    .string()
+    .min(1)
+    .max(253)
+    .optional()
+    .describe(
+      'Secret in the same namespace whose key admin-token holds what pods ask for on that port. None: the token of the operator, in its own namespace, and elsewhere none. The operator needs the right to read the Secret.',
+    ),
   rebalance: rebalanceSchema.prefault({}).describe('How connections are moved where pods are uneven.'),
   scaleIn: z
     .strictObject({

@@ -94,6 +94,11 @@ const name: Kind<string> = {
   parse: (value) => (/^(?!tg:|tg$)[A-Za-z0-9._~@:/-]{1,128}$/.test(value) ? value : undefined),
 };
 
+const objectName: Kind<string> = {
+  allowed: 'a name as Kubernetes has them',
+  parse: (value) => (/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/.test(value) ? value : undefined),
+};
+
 const listeners = 'Listeners';
 const connections = 'Connections';
 const tokens = 'Tokens';
@@ -102,6 +107,7 @@ const messages = 'Messages';
 const bus = 'Bus';
 const traces = 'Traces';
 const operations = 'Operations';
+const operator = 'Operator';
 
 const MIB = 1_048_576;
 
@@ -187,6 +193,20 @@ export const settings = {
   LOG_LEVEL: { group: operations, kind: choice('trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'), default: 'info', help: 'Least level that is logged. A connection’s open and close are `info`.' },
 } as const satisfies Record<string, Setting<never> | Setting>;
 
+/** Every setting of the operator. Its names are its own: an operator is no gateway. */
+// biome-ignore format: a table is read a row at a time
+export const operatorSettings = {
+  ADMIN_PORT: { group: operator, kind: integer(0, 65_535), default: 9090, help: 'Admin listener: probes and metrics. 0 picks a free port.' },
+  HOST: { group: operator, kind: text, help: 'Address that its listeners bind.', defaultText: 'every address' },
+  OPERATOR_NAME: { group: operator, kind: objectName, default: 'tidegate-operator', help: 'Name of its Deployment. Its Lease and its Service have the same, and its Secret too, with `-tls`.' },
+  OPERATOR_NAMESPACE: { group: operator, kind: objectName, defaultText: 'that of the pod, or of the kubeconfig', help: 'Namespace of the operator itself.' },
+  WATCH_NAMESPACES: { group: operator, kind: choice('own', 'all'), default: 'own', help: 'Whose connection policies it works on: those in its own namespace, or all.' },
+  METRICS_API_PORT: { group: operator, kind: integer(1, 65_535), help: 'Port of the metrics API, `custom.metrics.k8s.io`, over TLS. Unset: it is not served.' },
+  ADMIN_TOKEN: { group: operator, kind: text, secret: true, help: 'What pods in its own namespace ask for on their admin port. Policies elsewhere name a Secret.' },
+  POD_NAME: { group: operator, kind: text, defaultText: 'the host name', help: 'Name of this replica in the Lease, in logs and in events.' },
+  LOG_LEVEL: { group: operator, kind: choice('trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'), default: 'info', help: 'Least level that is logged.' },
+} as const satisfies Record<string, Setting<never> | Setting>;
+
 type Settings = typeof settings;
 
 type ValueOf<S> = S extends { kind: Kind<infer T>; default: unknown }
@@ -197,6 +217,13 @@ type ValueOf<S> = S extends { kind: Kind<infer T>; default: unknown }
 
 /** The value of every setting, by its name. */
 export type Config = { readonly [K in keyof Settings]: ValueOf<Settings[K]> };
+
+/** The value of every setting of the operator. */
+export type OperatorConfig = {
+  readonly [K in keyof typeof operatorSettings]: ValueOf<(typeof operatorSettings)[K]>;
+};
+
+type Env = Readonly<Record<string, string | undefined>>;
 
 /** The environment was not usable. `faults` has a line for each setting that is wrong. */
 export class ConfigError extends Error {
@@ -211,13 +238,28 @@ export class ConfigError extends Error {
 
 /** Reads the environment by the table. An empty variable counts as unset.
  * @throws {ConfigError} with every fault at once. */
-export function readConfig(env: Readonly<Record<string, string | undefined>>): Config {
+export function readConfig(env: Env): Config {
+  const { values, faults, faulty } = readTable<Config>(settings, env);
+  faults.push(...contradictions(values, faulty));
+  if (faults.length > 0) throw new ConfigError(faults);
+  return values;
+}
+
+/** The same for the operator. */
+export function readOperatorConfig(env: Env): OperatorConfig {
+  const { values, faults } = readTable<OperatorConfig>(operatorSettings, env);
+  if (faults.length > 0) throw new ConfigError(faults);
+  return values;
+}
+
+/** The values by the table, and what is wrong with which. */
+function readTable<T>(table: object, env: Env): { values: T; faults: string[]; faulty: Set<string> } {
   const faults: string[] = [];
   const faulty = new Set<string>();
   const values: Record<string, unknown> = {};
-  for (const [key, setting] of Object.entries(settings) as [string, Setting][]) {
+  for (const [key, setting] of Object.entries(table) as [string, Setting][]) {
     const before = faults.length;
-    const given = readText(env, key, faults);
+    const given = readText(env, key, table, faults);
     if (faults.length > before) faulty.add(key);
     if (given === undefined) {
       values[key] = setting.default;
@@ -231,21 +273,14 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
     }
     values[key] = value;
   }
-  const config = values as Config;
-  faults.push(...contradictions(config, faulty));
-  if (faults.length > 0) throw new ConfigError(faults);
-  return config;
+  return { values: values as T, faults, faulty };
 }
 
 /** The variable, or what the file named by its `_FILE` twin holds, without the last line's end. */
-function readText(
-  env: Readonly<Record<string, string | undefined>>,
-  key: string,
-  faults: string[],
-): string | undefined {
+function readText(env: Env, key: string, table: object, faults: string[]): string | undefined {
   const direct = env[key] || undefined;
   const fileKey = `${key}_FILE`;
-  const file = fileKey in settings ? undefined : env[fileKey] || undefined;
+  const file = fileKey in table ? undefined : env[fileKey] || undefined;
   if (file === undefined) return direct;
   if (direct !== undefined) {
     faults.push(`${key} and ${fileKey} are both set: unset one`);
@@ -309,16 +344,16 @@ export function tracesRatio(config: Config): number {
   return sampler.endsWith('always_off') ? 0 : config.OTEL_TRACES_SAMPLER_ARG;
 }
 
-/** The table as `--help` prints it. */
-export function helpText(): string {
+/** A table as `--help` prints it. */
+export function helpText(table: object = settings, usage = 'gateway [--help | --check]'): string {
   const lines = [
-    'Usage: gateway [--help | --check]',
+    `Usage: ${usage}`,
     '',
     'Everything is set by the environment; NAME_FILE may name a file that holds the value of NAME.',
     '',
   ];
   let group = '';
-  for (const [key, setting] of Object.entries(settings) as [string, Setting][]) {
+  for (const [key, setting] of Object.entries(table) as [string, Setting][]) {
     if (setting.group !== group) {
       group = setting.group;
       lines.push(`${group}:`);

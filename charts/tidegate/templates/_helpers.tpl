@@ -26,11 +26,13 @@ app.kubernetes.io/component: {{ $component }}
 {{- end -}}
 {{- end -}}
 
-{{/* Name, namespace, labels and annotations of a resource.
-     (dict "root" $ "component" component "name" name "annotations" dict) */}}
+{{/* Name, namespace, labels and annotations of a resource. A namespace of "-" is none, for what has none.
+     (dict "root" $ "component" component "name" name "namespace" namespace "annotations" dict) */}}
 {{- define "tidegate.metadata" -}}
 name: {{ .name | default (include "tidegate.fullname" .root) | quote }}
-namespace: {{ .root.Release.Namespace | quote }}
+{{- if ne (.namespace | default "") "-" }}
+namespace: {{ .namespace | default .root.Release.Namespace | quote }}
+{{- end }}
 labels:
   {{- $own := include "tidegate.selectorLabels" (list .root .component) | fromYaml -}}
   {{- $own = merge $own (dict
@@ -182,7 +184,8 @@ annotations:
 {{- define "tidegate.authSecret" -}}
 {{- if not .Values.auth.existingSecret -}}
 {{- include "tidegate.keptSecret" (dict "root" . "name" (include "tidegate.authSecretName" .)
-      "wanted" (dict "jwt-secret" .Values.auth.jwtSecret "api-key" .Values.auth.apiKey)) -}}
+      "wanted" (dict "jwt-secret" .Values.auth.jwtSecret "api-key" .Values.auth.apiKey
+        "admin-token" .Values.auth.adminToken)) -}}
 {{- end -}}
 {{- end -}}
 

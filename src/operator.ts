@@ -1,0 +1,190 @@
+// Starts the operator: reads the environment, puts the parts together in order, and takes them apart in reverse.
+
+import { hostname } from 'node:os';
+import { fileURLToPath } from 'node:url';
+import { OperatorAdmin } from './operator/admin.ts';
+import { Applier } from './operator/apply.ts';
+import { Kube } from './operator/kube.ts';
+import { Leader } from './operator/leader.ts';
+import { createOperatorMetrics } from './operator/metrics.ts';
+import { MetricsApi } from './operator/metrics-api.ts';
+import type { HpaObject, PolicyObject } from './operator/objects.ts';
+import { policyResource } from './operator/policy.ts';
+import { Poller } from './operator/poll.ts';
+import { Reconciler } from './operator/reconcile.ts';
+import { Served } from './operator/served.ts';
+import { Serving } from './operator/serving.ts';
+import { Tokens } from './operator/tokens.ts';
+import { Watched } from './operator/watched.ts';
+import {
+  ConfigError,
+  helpText,
+  type OperatorConfig,
+  operatorSettings,
+  readOperatorConfig,
+} from './platform/config.ts';
+import { newId } from './platform/ids.ts';
+import { createLog, type Log, type Report } from './platform/logs.ts';
+import { version } from './platform/version.ts';
+
+/** An operator that runs. */
+export interface Operator {
+  readonly ports: { readonly admin: number };
+  /** Gives the lease back and stops. The second call waits for the first. */
+  stop(): Promise<void>;
+}
+
+/** Starts an operator and resolves when its probes are answered. It is ready a little later. */
+export async function startOperator(config: OperatorConfig, log: Log, kube = new Kube()): Promise<Operator> {
+  const metrics = createOperatorMetrics(version);
+  const report: Report = (stage, error) => {
+    metrics.failures.inc();
+    log.error({ stage, err: error }, 'background failure');
+  };
+  const name = config.OPERATOR_NAME;
+  const namespace = config.OPERATOR_NAMESPACE ?? kube.namespace;
+  // Never the same twice: whoever comes back after a crash must not take its old lease for a new one.
+  const identity = `${config.POD_NAME ?? hostname()}_${newId()}`;
+  let over: AbortSignal | undefined;
+  const leads = () => (over?.aborted === false ? over : undefined);
+  const onRestart = () => metrics.watchRestarts.inc();
+
+  const poller = new Poller();
+  const applier = new Applier({ kube, poller, metrics, report, identity });
+  const scope = config.WATCH_NAMESPACES === 'own' ? `/namespaces/${namespace}` : '';
+  const { group, version: policyVersion, plural } = policyResource;
+  const policies = new Watched<PolicyObject>({
+    kube,
+    path: `/apis/${group}/${policyVersion}${scope}/${plural}`,
+    report,
+    onRestart,
+    onChange: () => reconciler.sync(),
+  });
+  const hpas = new Watched<HpaObject>({
+    kube,
+    path: `/apis/autoscaling/v2${scope}/horizontalpodautoscalers`,
+    report,
+    onRestart,
+  });
+  const reconciler: Reconciler = new Reconciler({
+    kube,
+    poller,
+    policies,
+    hpas,
+    tokens: new Tokens(kube, namespace, () => config.ADMIN_TOKEN),
+    applier,
+    metrics,
+    report,
+    onRestart,
+    leads,
+  });
+  const api = new MetricsApi(new Served(() => reconciler.observers), (code) =>
+    metrics.metricQueries.inc({ code: String(code) }),
+  );
+  const port = config.METRICS_API_PORT;
+  const serving =
+    port === undefined
+      ? undefined
+      : new Serving({ kube, api, namespace, name, port, host: config.HOST, report, leads });
+  const leader = new Leader({
+    kube,
+    namespace,
+    name,
+    identity,
+    report,
+    onLead(term) {
+      over = term;
+      log.info({ identity }, 'leading');
+      term.addEventListener('abort', () => log.info({ identity }, 'not leading any more'), { once: true });
+      serving?.wake();
+    },
+  });
+  metrics.leader.read = () => (leader.isLeading ? 1 : 0);
+  metrics.policies.read = () => reconciler.observers.length;
+  metrics.certificateExpiry.read = () => (serving?.expiresAtMs ?? 0) / 1000;
+
+  const admin = new OperatorAdmin({
+    metrics,
+    faults: () => [
+      ...(reconciler.isComplete ? [] : ['the policies have not been listed yet']),
+      ...(serving?.fault === undefined ? [] : [serving.fault]),
+    ],
+  });
+  const adminPort = await admin.start(config.ADMIN_PORT, config.HOST);
+  policies.start();
+  hpas.start();
+  leader.start();
+  serving?.start();
+  const ports = { admin: adminPort };
+  log.info({ version, ports, namespace, watches: config.WATCH_NAMESPACES }, 'started');
+
+  async function stop(): Promise<void> {
+    // The lease first, so that the other replica goes on while this one ends.
+    await leader.stop();
+    await serving?.stop();
+    await reconciler.stop();
+    await Promise.all([policies.stop(), hpas.stop()]);
+    await api.stop();
+    poller.close();
+    kube.close();
+    await admin.stop();
+    log.info('stopped');
+  }
+
+  let stopping: Promise<void> | undefined;
+  return {
+    ports,
+    stop() {
+      stopping ??= stop();
+      return stopping;
+    },
+  };
+}
+
+/** Exit codes: 0 stopped as asked, 1 failed, 2 the configuration is wrong. */
+async function main(args: readonly string[]): Promise<void> {
+  if (args.includes('--help')) {
+    return void process.stdout.write(helpText(operatorSettings, 'operator [--help]'));
+  }
+  if (args.length > 0) return fail(new ConfigError([`there is no option ${args.join(' ')}`]), 2);
+  let config: OperatorConfig;
+  try {
+    config = readOperatorConfig(process.env);
+  } catch (error) {
+    return fail(error, 2);
+  }
+  const { log, flush } = createLog(config.LOG_LEVEL, config.POD_NAME ?? hostname());
+  process.on('exit', flush);
+  process.on('uncaughtException', (error) => {
+    log.fatal({ err: error }, 'uncaught exception');
+    process.exit(1);
+  });
+  let operator: Operator | undefined;
+  let stopping = false;
+  const onSignal = (signal: NodeJS.Signals) => {
+    if (stopping) process.exit(1);
+    stopping = true;
+    log.info({ signal }, 'stopping');
+    Promise.resolve(operator?.stop()).then(
+      () => process.exit(0),
+      (error) => fail(error, 1),
+    );
+  };
+  process.on('SIGTERM', onSignal);
+  process.on('SIGINT', onSignal);
+  try {
+    operator = await startOperator(config, log);
+  } catch (error) {
+    fail(error, 1);
+  }
+}
+
+function fail(error: unknown, code: number): never {
+  const lines =
+    error instanceof ConfigError ? error.faults : [error instanceof Error ? error.message : String(error)];
+  process.stderr.write(`${lines.map((line) => `tidegate operator: ${line}`).join('\n')}\n`);
+  if (code === 2) process.stderr.write('tidegate operator: see --help for every setting\n');
+  process.exit(code);
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) await main(process.argv.slice(2));

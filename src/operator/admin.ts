@@ -1,0 +1,55 @@
+// The operator's admin listener: probes and metrics. Plain HTTP, inside the cluster.
+
+import { createServer, type Server } from 'node:http';
+import type { OperatorMetrics } from './metrics.ts';
+
+export interface OperatorAdminSources {
+  readonly metrics: OperatorMetrics;
+  /** What keeps this replica from being ready. None: it is. */
+  faults(): readonly string[];
+}
+
+/** Serves `/livez`, `/readyz` and `/metrics`. */
+export class OperatorAdmin {
+  readonly #server: Server;
+
+  constructor({ metrics, faults }: OperatorAdminSources) {
+    this.#server = createServer((request, response) => {
+      request.resume();
+      const json = (status: number, body: unknown) =>
+        response.writeHead(status, { 'content-type': 'application/json' }).end(`${JSON.stringify(body)}\n`);
+      switch ((request.url ?? '').split('?')[0]) {
+        case '/livez':
+          // Does not depend on the API server: a restart would not bring it back.
+          return json(200, { status: 'ok' });
+        case '/readyz': {
+          const reasons = faults();
+          return json(reasons.length === 0 ? 200 : 503, { ready: reasons.length === 0, reasons });
+        }
+        case '/metrics':
+          return metrics.registry.metrics().then(
+            (text) => response.writeHead(200, { 'content-type': metrics.registry.contentType }).end(text),
+            () => response.destroy(),
+          );
+        default:
+          return json(404, { error: 'there are /livez, /readyz and /metrics' });
+      }
+    });
+    this.#server.requestTimeout = 10_000;
+  }
+
+  /** Begins to listen and returns the port. @throws where the port is taken. */
+  async start(port: number, host: string | undefined): Promise<number> {
+    await new Promise<void>((resolve, reject) => {
+      this.#server.once('error', reject);
+      this.#server.listen({ port, ...(host !== undefined && { host }) }, resolve);
+    });
+    const address = this.#server.address();
+    return typeof address === 'object' && address !== null ? address.port : port;
+  }
+
+  async stop(): Promise<void> {
+    this.#server.closeAllConnections();
+    await new Promise((resolve) => this.#server.close(resolve));
+  }
+}

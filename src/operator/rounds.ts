@@ -1,0 +1,90 @@
+// The rounds of one policy: every few seconds its workload is observed, and the leader decides and applies. Who does not
+// lead observes all the same, because every replica serves metrics and may lead next.
+
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Report } from '../platform/logs.ts';
+import type { Applier } from './apply.ts';
+import type { OperatorMetrics } from './metrics.ts';
+import { type Observation, ROUND_MS } from './observation.ts';
+import { Observer, type ObserverSettings, type Surroundings } from './observe.ts';
+import type { Policy } from './policy.ts';
+
+export interface RoundsSettings extends ObserverSettings {
+  readonly applier: Applier;
+  readonly metrics: OperatorMetrics;
+  readonly report: Report;
+  /** Aborted when this replica does not lead any more; undefined while it does not. */
+  leads(): AbortSignal | undefined;
+  /** What else a round needs to know about the policy. */
+  surroundings(policy: Policy): Promise<Surroundings>;
+}
+
+export class Rounds {
+  readonly observer: Observer;
+  readonly #settings: RoundsSettings;
+  readonly #stop = new AbortController();
+  readonly #running: Promise<void>;
+  #policy: Policy;
+
+  constructor(settings: RoundsSettings, policy: Policy) {
+    this.#settings = settings;
+    this.#policy = policy;
+    this.observer = new Observer(settings, policy);
+    this.#running = this.#run();
+  }
+
+  get policy(): Policy {
+    return this.#policy;
+  }
+
+  /** From the next round on it is this. */
+  set policy(policy: Policy) {
+    this.#policy = policy;
+  }
+
+  async stop(): Promise<void> {
+    this.#stop.abort();
+    await this.#running;
+    await this.observer.stop();
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#stop;
+    const { metrics, report } = this.#settings;
+    while (!signal.aborted) {
+      const started = performance.now();
+      try {
+        await this.#round();
+        metrics.rounds.inc({ outcome: 'done' });
+      } catch (error) {
+        metrics.rounds.inc({ outcome: 'failed' });
+        report(`round of ${this.#policy.namespace}/${this.#policy.name}`, error);
+      }
+      const tookMs = performance.now() - started;
+      metrics.roundSeconds.observe(tookMs / 1000);
+      // Until the pods are there the autoscaler waits for the first round.
+      const waitMs = this.observer.isComplete ? Math.max(500, ROUND_MS - tookMs) : 500;
+      await delay(waitMs, undefined, { signal }).catch(() => {});
+    }
+  }
+
+  async #round(): Promise<void> {
+    const policy = this.#policy;
+    const { surroundings, leads, metrics } = this.#settings;
+    const observation = await this.observer.round(policy, await surroundings(policy));
+    if (!this.observer.isComplete || leads() === undefined) return;
+    measure(metrics, policy, observation);
+  }
+}
+
+function measure(metrics: OperatorMetrics, { namespace, name }: Policy, { hpa, pods }: Observation): void {
+  const labels = { namespace, policy: name };
+  const staying = pods.filter(({ deleting }) => !deleting);
+  const known = staying.filter(({ heard }) => heard.known).length;
+  metrics.pods.set({ ...labels, state: 'known' }, known);
+  metrics.pods.set({ ...labels, state: 'unknown' }, staying.length - known);
+  if (hpa === undefined) return;
+  metrics.hpaDesired.set(labels, hpa.desired);
+  metrics.hpaCurrent.set(labels, hpa.current);
+  metrics.hpaMax.set(labels, hpa.max);
+}

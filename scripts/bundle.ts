@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
-const entryPoints = { gateway: 'src/gateway.ts', smoke: 'src/smoke.ts' };
+const entryPoints = { gateway: 'src/gateway.ts', operator: 'src/operator.ts', smoke: 'src/smoke.ts' };
 const chunks = 'chunks';
 
 /** Writes the bundle into a folder, and returns how many files and bytes it has. Chunks are two levels below the folder

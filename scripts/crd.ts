@@ -23,7 +23,7 @@ const rules: readonly { readonly rule: string; readonly message: string; readonl
     fieldPath: '.scaleIn.protect',
   },
   {
-    rule: "!has(self.rebalance.window) || self.rebalance.window.days.all(day, self.rebalance.window.days.filter(it, it == day).size() == 1)",
+    rule: '!has(self.rebalance.window) || self.rebalance.window.days.all(day, self.rebalance.window.days.filter(it, it == day).size() == 1)',
     message: 'rebalance.window.days names a day twice',
     fieldPath: '.rebalance.window.days',
   },
@@ -118,7 +118,10 @@ function structural(schema: unknown): unknown {
 
 function crd(): Json {
   const { group, version: name, kind, plural, singular, shortName } = policyResource;
-  const spec = { ...(structural(z.toJSONSchema(specSchema, { io: 'input' })) as Json), 'x-kubernetes-validations': rules };
+  const spec = {
+    ...(structural(z.toJSONSchema(specSchema, { io: 'input' })) as Json),
+    'x-kubernetes-validations': rules,
+  };
   const column = (title: string, type: string, jsonPath: string, priority?: number) => ({
     name: title,
     type,
@@ -189,7 +192,9 @@ const found = (() => {
 })();
 if (found !== made) {
   if (process.argv.includes('--check')) {
-    console.error('charts/tidegate/crds/connectionpolicies.yaml is stale: run `npm run docs` and commit what it writes.');
+    console.error(
+      'charts/tidegate/crds/connectionpolicies.yaml is stale: run `npm run docs` and commit what it writes.',
+    );
     process.exitCode = 1;
   } else {
     mkdirSync(dirname(file), { recursive: true });

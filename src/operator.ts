@@ -4,6 +4,7 @@ import { hostname } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { OperatorAdmin } from './operator/admin.ts';
 import { Applier } from './operator/apply.ts';
+import { applyCrd } from './operator/crd.ts';
 import { Kube } from './operator/kube.ts';
 import { Leader } from './operator/leader.ts';
 import { createOperatorMetrics } from './operator/metrics.ts';
@@ -144,7 +145,14 @@ export async function startOperator(config: OperatorConfig, log: Log, kube = new
 /** Exit codes: 0 stopped as asked, 1 failed, 2 the configuration is wrong. */
 async function main(args: readonly string[]): Promise<void> {
   if (args.includes('--help')) {
-    return void process.stdout.write(helpText(operatorSettings, 'operator [--help]'));
+    return void process.stdout.write(helpText(operatorSettings, 'operator [--help | --apply-crd FILE]'));
+  }
+  const [option, file, ...more] = args;
+  if (option === '--apply-crd' && file !== undefined && more.length === 0) {
+    return applyCrd(new Kube(), file).then(
+      (outcome) => void process.stdout.write(`${outcome}\n`),
+      (error) => fail(error, 1),
+    );
   }
   if (args.length > 0) return fail(new ConfigError([`there is no option ${args.join(' ')}`]), 2);
   let config: OperatorConfig;

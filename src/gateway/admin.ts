@@ -33,6 +33,8 @@ export interface Totals {
 /** The answer to `GET /connections`: the admin contract in docs/operator.md. Counters count from the start. */
 export interface Connections extends Totals {
   readonly phase: Phase;
+  /** Whether messages cross between the pods: clients that move meanwhile cannot catch up. */
+  readonly bus: Bus['health']['state'];
   readonly startedAt: string;
   readonly accepted: number;
   readonly refused: Readonly<Record<string, number>>;
@@ -159,7 +161,7 @@ export class Admin {
   }
 
   async #connections(): Promise<Connections> {
-    const { metrics, shedder, phase, totals } = this.#sources;
+    const { bus, metrics, shedder, phase, totals } = this.#sources;
     const [opens, refusals, deliveries] = await Promise.all([
       metrics.opens.get(),
       metrics.refusals.get(),
@@ -169,6 +171,7 @@ export class Admin {
     return {
       ...totals(),
       phase: phase(),
+      bus: bus.health.state,
       startedAt: this.#startedAt,
       accepted: sum(opens.values),
       refused: Object.fromEntries(refusals.values.map(({ labels, value }) => [labels.reason, value])),

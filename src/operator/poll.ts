@@ -80,7 +80,7 @@ export function decodeAnswer(said: string, atMs: number): PodAnswer {
     drainSeconds: rest.drainSeconds,
     ceiling: rest.ceiling,
     shed: rest.shed,
-    bus: bus === undefined ? 'unknown' : bus === 'down' ? 'down' : 'up',
+    bus: bus === undefined ? 'unknown' : bus === 'up' ? 'up' : 'down',
   };
 }
 

@@ -88,13 +88,48 @@
     {{- end -}}
     {{- if eq .connections.source "none" -}}
       {{- $faults = append $faults "autoscaling.connections is on, and autoscaling.connections.source says that nobody tells the HPA of them: set it to prometheus-adapter or keda." -}}
-    {{- else if eq .connections.source "operator" -}}
-      {{- $faults = append $faults "autoscaling.connections.source is operator, and this version of the chart has no operator yet: set it to prometheus-adapter or keda, or autoscaling.connections.enabled to false." -}}
+    {{- else if and (eq .connections.source "operator") (not (include "tidegate.operated" $)) -}}
+      {{- $faults = append $faults "autoscaling.connections.source is operator, and there is none: set operator.enabled, name the one that serves the cluster in operator.servedBy, or set the source to prometheus-adapter or keda." -}}
+    {{- else if and (eq .connections.source "operator") (not (and $v.connectionPolicy.enabled $v.connectionPolicy.serveMetrics)) -}}
+      {{- $faults = append $faults "autoscaling.connections.source is operator, and the policy does not let it serve metrics: set connectionPolicy.enabled and connectionPolicy.serveMetrics." -}}
     {{- else if and (eq .connections.source "keda") (not .keda.prometheusAddress) -}}
       {{- $faults = append $faults "autoscaling.connections.source is keda, which asks Prometheus: set autoscaling.keda.prometheusAddress, as http://prometheus.monitoring:9090." -}}
     {{- end -}}
   {{- end -}}
 {{- end -}}
+{{- end -}}
+
+{{- /* The operator */ -}}
+{{- with $v.operator -}}
+  {{- if and .enabled .servedBy.name -}}
+    {{- $faults = append $faults "operator.enabled is on, and operator.servedBy names another: set operator.enabled to false, or leave operator.servedBy.name empty." -}}
+  {{- end -}}
+  {{- if and .enabled $.Release.IsUpgrade (not ($.Capabilities.APIVersions.Has "tidegate.dev/v1alpha1/ConnectionPolicy")) -}}
+    {{- $faults = append $faults "the cluster does not know ConnectionPolicies, and Helm brings new kinds only with a first install: run `helm show crds CHART | kubectl apply --server-side --filename -` with this chart, then upgrade again, or set operator.enabled to false." -}}
+  {{- end -}}
+{{- end -}}
+{{- if include "tidegate.servesMetrics" $ -}}
+  {{- range (lookup "apiregistration.k8s.io/v1" "APIService" "" "").items -}}
+    {{- if eq (dig "spec" "group" "" .) "custom.metrics.k8s.io" -}}
+      {{- $by := printf "%s/%s" (dig "spec" "service" "namespace" "" .) (dig "spec" "service" "name" "" .) -}}
+      {{- if ne $by (printf "%s/%s" $.Release.Namespace (include "tidegate.operatorName" $)) -}}
+        {{- if eq (dig "metadata" "labels" "app.kubernetes.io/part-of" "" .) "tidegate" -}}
+          {{- $faults = append $faults (printf "the custom metrics of this cluster are served by another release of this chart, by the operator %s: one serves all namespaces. Give that release operator.scope cluster, and set operator.enabled to false here, operator.servedBy.namespace to %s and operator.servedBy.name to %s." $by (first (splitList "/" $by)) (last (splitList "/" $by))) -}}
+        {{- else -}}
+          {{- $faults = append $faults (printf "%s already belongs to another provider (%s), and a cluster has one: joining it would take over every autoscaler of the cluster. Set autoscaling.connections.source to prometheus-adapter and let that provider serve tidegate_connections, or to keda, or remove that provider." .metadata.name $by) -}}
+        {{- end -}}
+      {{- end -}}
+    {{- end -}}
+  {{- end -}}
+{{- end -}}
+{{- if and (include "tidegate.operated" $) $v.connectionPolicy.enabled (not (dig "suspend" false $v.connectionPolicy.rebalance)) -}}
+  {{- $away := "so a client that is asked to move comes back to the pod it was on: turn that off, or set connectionPolicy.rebalance.suspend to true" -}}
+  {{- if eq $v.service.sessionAffinity "ClientIP" -}}
+    {{- $faults = append $faults (printf "service.sessionAffinity is ClientIP, %s." $away) -}}
+  {{- end -}}
+  {{- if and $v.ingress.enabled (eq $v.ingress.preset "alb") $v.ingress.alb.stickiness.enabled -}}
+    {{- $faults = append $faults (printf "ingress.alb.stickiness is on, %s." $away) -}}
+  {{- end -}}
 {{- end -}}
 
 {{- /* Redis */ -}}

@@ -352,7 +352,7 @@ function checkGenerated(helm: string): void {
       'base64',
     ).toString();
   const given = {
-    auth: { jwtSecret: secret('jwt-secret'), apiKey: secret('api-key') },
+    auth: { jwtSecret: secret('jwt-secret'), apiKey: secret('api-key'), adminToken: secret('admin-token') },
     redis: { password: secret('redis-password') },
   };
   const second = run(

@@ -48,7 +48,7 @@ const commands = {
   },
   e2e: (node, args) => run(node, ['e2e/main.ts', ...args]),
   docs: async (node, args) => {
-    for (const script of ['docs', 'chart', 'manifests']) {
+    for (const script of ['docs', 'crd', 'chart', 'manifests']) {
       const end = await run(node, [`scripts/${script}.ts`, ...args]);
       if (end.code !== 0) return end;
     }
@@ -105,6 +105,7 @@ async function check(node) {
     ['k6', [tsc, '-p', 'loadtest']],
     ['biome', [biome, 'check', '--error-on-warnings', '.']],
     ['docs', ['scripts/docs.ts', '--check']],
+    ['crd', ['scripts/crd.ts', '--check']],
     ['chart', ['scripts/chart.ts', '--check']],
     ['manifests', ['scripts/manifests.ts', '--check']],
   ].filter(([, [script]]) => existsSync(join(root, script)));

@@ -125,6 +125,8 @@ export function route(source: MetricsSource, method: string, target: string): Re
   if (method !== 'GET' && method !== 'HEAD') return failure(405, 'MethodNotAllowed', 'only GET is answered');
   const [path = '', query = ''] = target.split('?', 2);
   if (path === ROOT || path === `${ROOT}/`) return { status: 200, body: discovery() };
+  const described = descriptions[path];
+  if (described !== undefined) return { status: 200, body: described };
   if (!path.startsWith(`${ROOT}/`)) return failure(404, 'NotFound', `there is only ${ROOT}`);
   const [scope, namespace, kind, pod, metric, ...more] = segments(path.slice(ROOT.length + 1));
   if (scope !== 'namespaces' || namespace === undefined || kind !== 'pods' || pod === undefined) {
@@ -174,6 +176,14 @@ function segments(path: string): string[] {
     return [];
   }
 }
+
+/** What the API server asks every server behind it for, and complains in its log where it gets none. */
+const info = { title: 'Tidegate', version: VERSION };
+const descriptions: Readonly<Record<string, object>> = {
+  '/openapi/v2': { swagger: '2.0', info, paths: {} },
+  '/openapi/v3': { paths: { [ROOT.slice(1)]: { serverRelativeURL: `/openapi/v3${ROOT}` } } },
+  [`/openapi/v3${ROOT}`]: { openapi: '3.0.0', info, paths: {} },
+};
 
 function discovery(): object {
   const resources = Object.keys(servedMetrics).map((metric) => ({

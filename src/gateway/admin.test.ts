@@ -116,6 +116,7 @@ describe('the contract with the operator', () => {
       maxConnections: 2,
       drainSeconds: 0,
       phase: 'serving',
+      bus: 'up',
       startedAt: expect.stringMatching(/^\d{4}-\d\d-\d\dT.*Z$/),
       accepted: 2,
       refused: expect.objectContaining({ capacity: 1, moving: 0 }),

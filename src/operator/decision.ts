@@ -1,9 +1,10 @@
 // A decision: what one round wants done, as plain data. Whoever applies it knows nothing of why.
 
+import type { Memory } from './memory.ts';
 import type { PolicyStatus } from './policy.ts';
 
 /** What {@link decide} answers. */
-export interface Decision<Memory> {
+export interface Decision {
   /** To be put to pods now. A pod that is not named gets none: what stands on it expires by itself. */
   readonly ceilings: readonly CeilingOrder[];
   /** Pods whose standing ceiling is to be taken away at once. */

@@ -2,6 +2,7 @@
 // custom resource in the chart is made from these schemas, so that the two cannot differ.
 
 import { z } from 'zod';
+import { isTimeZone } from './window.ts';
 
 /** Group, version, kind and names of the custom resource. */
 export const policyResource = {
@@ -23,6 +24,7 @@ const windowSchema = z.strictObject({
   timeZone: z
     .string()
     .max(64)
+    .refine(isTimeZone, 'there is no such time zone')
     .default('UTC')
     .describe('Name of the time zone in the IANA database, such as Europe/Berlin.'),
   days: z

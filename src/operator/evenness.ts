@@ -1,0 +1,63 @@
+// Evenness: how far pods are from their fair share, and whether that is more than chance.
+
+import type { Member } from './census.ts';
+import type { PolicySpec } from './policy.ts';
+
+export interface Evenness {
+  /** What every pod would have if they were even: connections or cores. */
+  readonly fair: number;
+  /** The fullest pod divided by the mean. 1 where there is nothing. */
+  readonly skew: number;
+  readonly fullest: Member;
+  readonly verdict: 'even' | 'uneven' | 'chance';
+  /** Whether little enough is left to call it even where clients come and go. */
+  readonly nearlyEven: boolean;
+  /** Above their fair share, all full pods together. */
+  readonly surplus: number;
+}
+
+/** A load balancer that picks at random leaves pods this many standard deviations apart without any fault. */
+const CHANCE_DEVIATIONS = 3;
+const FEWEST_CONNECTIONS = 5;
+/** Below this many cores above the fair share it is not worth a reconnect. */
+const FEWEST_CORES = 0.1;
+
+/** The share of what maxSkew allows that is left between pods when they have been made even. */
+export const FLAT_SHARE = 0.2;
+const NEARLY_FLAT_SHARE = 0.5;
+
+/** What is made even, for one pod. Undefined: it is not known. */
+export function weightOf({ answer, cores }: Member, by: PolicySpec['rebalance']['by']): number | undefined {
+  return by === 'load' ? cores : answer.connections;
+}
+
+/** How even the pods are. Undefined where there is none, or not every weight is known. */
+export function evennessOf(
+  members: readonly Member[],
+  { by, maxSkew }: Pick<PolicySpec['rebalance'], 'by' | 'maxSkew'>,
+): Evenness | undefined {
+  const [first] = members;
+  if (first === undefined) return undefined;
+  let [fullest, most, total] = [first, -1, 0];
+  const weights: number[] = [];
+  for (const member of members) {
+    const weight = weightOf(member, by);
+    if (weight === undefined) return undefined;
+    weights.push(weight);
+    total += weight;
+    if (weight > most) [fullest, most] = [member, weight];
+  }
+  const fair = total / members.length;
+  const allowed = fair * (maxSkew - 1);
+  const deviation = by === 'load' ? FEWEST_CORES / CHANCE_DEVIATIONS : Math.sqrt(fair);
+  const chance = Math.max(by === 'load' ? 0 : FEWEST_CONNECTIONS, CHANCE_DEVIATIONS * deviation);
+  const excess = most - fair;
+  return {
+    fair,
+    skew: fair === 0 ? 1 : most / fair,
+    fullest,
+    verdict: excess <= allowed ? 'even' : excess < chance ? 'chance' : 'uneven',
+    nearlyEven: excess <= Math.max(NEARLY_FLAT_SHARE * allowed, 2 * deviation),
+    surplus: weights.reduce((sum, weight) => sum + Math.max(0, weight - fair), 0),
+  };
+}

@@ -1,0 +1,536 @@
+// Rebalancing: when connections are moved, from which pods, and when it is over or given up. One episode after
+// another, each of which begins only above maxSkew and ends far below it, so that it never swings.
+
+import type { Census, Member } from './census.ts';
+import type { CeilingOrder, PodRef, PolicyEvent } from './decision.ts';
+import { type Evenness, evennessOf, weightOf } from './evenness.ts';
+import { type Level, levels, loadPlan, probeLevels } from './levels.ts';
+import type { Episode, Ineffective, Memory, RebalanceMemory } from './memory.ts';
+import { type Observation, ROUND_MS } from './observation.ts';
+import {
+  inabilityObstacle,
+  type Obstacle,
+  passingObstacle,
+  plainObstacle,
+  silenceObstacle,
+} from './obstacles.ts';
+import { durationSeconds, type Policy, type Reason } from './policy.ts';
+
+/** What this round does about moving. */
+export interface RebalanceDecision {
+  readonly ceilings: readonly CeilingOrder[];
+  readonly lifts: readonly PodRef[];
+  readonly events: readonly PolicyEvent[];
+  readonly memory: RebalanceMemory;
+  /** Undefined while it is unknown. */
+  readonly evenness: Evenness | undefined;
+  readonly state: Reason;
+  readonly message: string;
+}
+
+/** A ceiling outlives two rounds that fail, and an operator that is gone by no more than that. */
+export const CEILING_MS = 3 * ROUND_MS;
+/** Uneven in one round may be a moment between two; uneven in two is a state. */
+const CONFIRMING_ROUNDS = 2;
+/** A pod that was brought a connection within this time is reached by the load balancer. */
+const RECEIVING_MS = 60_000;
+const PROBE_MS = 30_000;
+/** Rests between probes double, so that load balancers that register targets for minutes are waited for. */
+const PROBE_REST_MS = 30_000;
+const PROBES = 5;
+/** After an episode its effect is waited for: clients that came back, load that is measured. */
+const SETTLE_MS = 60_000;
+const NEARLY_EVEN_MS = 60_000;
+/** How often it is looked at whether moving has an effect, and how often in a row it may have none. */
+const CHECK_MS = 30_000;
+const FAILURES = 3;
+const IDLE_CHECKS = 4;
+const IDLE_REST_MS = 300_000;
+/** Of those who were asked, this share must have moved. */
+const EFFECT_SHARE = 0.2;
+const FEWEST_ASKED = 5;
+/** More than this of what was to be moved means that others come in where it was moved from. */
+const TREADMILL = 1.5;
+const TREADMILL_MIN = 50;
+/** Uneven again so soon after having been made even is a relapse. */
+const RELAPSE_MS = 600_000;
+const RELAPSES = 3;
+/** A load balancer that was mended does not tell anybody, so that what was given up is tried again. */
+const GIVEN_UP_MS = 3_600_000;
+
+/** Decides what is moved in this round. */
+export function rebalance(
+  policy: Policy,
+  observation: Observation,
+  census: Census,
+  memory: Memory,
+  nowMs: number,
+): RebalanceDecision {
+  return new Round(policy, observation, census, memory.rebalance, nowMs).decide();
+}
+
+/** One round. The guards come first; each of them says why nothing is done. */
+class Round {
+  readonly #policy: Policy;
+  readonly #observation: Observation;
+  readonly #census: Census;
+  readonly #before: RebalanceMemory;
+  readonly #nowMs: number;
+  readonly #members: readonly Member[];
+  /** Names of all that count, those that are silent too. */
+  readonly #pods: readonly string[];
+  readonly #evenness: Evenness | undefined;
+
+  constructor(
+    policy: Policy,
+    observation: Observation,
+    census: Census,
+    before: RebalanceMemory,
+    nowMs: number,
+  ) {
+    this.#policy = policy;
+    this.#observation = observation;
+    this.#census = census;
+    this.#nowMs = nowMs;
+    this.#members = census.members;
+    this.#pods = [...census.members, ...census.silent].map(({ pod }) => pod.name).toSorted();
+    this.#before = this.#forgetGivenUp(before);
+    this.#evenness = census.silent.length > 0 ? undefined : evennessOf(census.members, policy.spec.rebalance);
+  }
+
+  decide(): RebalanceDecision {
+    const rules = this.#policy.spec.rebalance;
+    const plain =
+      plainObstacle(this.#policy, this.#observation, this.#nowMs) ??
+      silenceObstacle(this.#census, this.#nowMs);
+    if (plain !== undefined) return this.#stopFor(plain);
+
+    const evenness = this.#evenness;
+    if (evenness === undefined) {
+      return this.#stopFor({
+        reason: 'NoLoadData',
+        message: 'the pods do not tell cpuSeconds, or not for long yet',
+      });
+    }
+    if (this.#members.length < 2) {
+      return this.#stopFor({
+        reason: 'TooFewPods',
+        message: 'there is one ready pod, and nowhere to move to',
+      });
+    }
+    const { episode, resume } = this.#before;
+    if (episode === undefined && !resume && evenness.verdict !== 'uneven') return this.#even(evenness);
+
+    const obstacle =
+      passingObstacle(this.#observation, this.#census, this.#nowMs) ??
+      inabilityObstacle(this.#census, evenness, rules);
+    if (obstacle !== undefined) return this.#stopFor(obstacle);
+
+    if (episode !== undefined) return this.#goOn(evenness, this.#counted(episode));
+    if (resume) return this.#begin(evenness, this.#before);
+    return this.#mayBegin(evenness);
+  }
+
+  /** What was given up is tried again when pods come or go, the spec changes, or an hour has passed; and, where no
+   * emptier pod was reached, when the load balancer reaches one. */
+  #forgetGivenUp(memory: RebalanceMemory): RebalanceMemory {
+    const { ineffective } = memory;
+    if (ineffective === undefined) return memory;
+    const fair = this.#total() / this.#members.length;
+    const changed =
+      ineffective.generation !== this.#policy.generation ||
+      this.#nowMs - ineffective.sinceMs >= GIVEN_UP_MS ||
+      !sameNames(ineffective.pods, this.#pods) ||
+      (ineffective.reason === 'NotReceiving' &&
+        this.#members.some(
+          ({ answer, receivedAtMs }) =>
+            answer.connections < fair && (receivedAtMs ?? 0) > ineffective.sinceMs,
+        ));
+    return changed ? { ...memory, ineffective: undefined, unevenRounds: 0, failedProbes: 0 } : memory;
+  }
+
+  // ── Between episodes ────────────────────────────────────────────────────────────────────────────────────
+
+  #even(evenness: Evenness): RebalanceDecision {
+    const reason: Reason = evenness.verdict === 'chance' ? 'TooFewConnections' : 'Even';
+    const message =
+      reason === 'Even'
+        ? `${describe(evenness, this.#policy)}, which is within maxSkew`
+        : `${describe(evenness, this.#policy)}, which chance explains`;
+    return this.#idle(reason, message, { ...this.#before, unevenRounds: 0, failedProbes: 0 });
+  }
+
+  #mayBegin(evenness: Evenness): RebalanceDecision {
+    const before = this.#before;
+    const unevenRounds = before.unevenRounds + 1;
+    const seen = { ...before, unevenRounds };
+    const skew = describe(evenness, this.#policy);
+    if (before.ineffective !== undefined) {
+      return this.#idle(
+        'Ineffective',
+        `${skew}, but moving has not helped (${before.ineffective.reason})`,
+        seen,
+      );
+    }
+    if (before.rest !== undefined && this.#nowMs < before.rest.untilMs) {
+      const seconds = Math.ceil((before.rest.untilMs - this.#nowMs) / 1000);
+      return this.#idle(before.rest.reason, `${skew}; looked at again in ${seconds} s`, seen);
+    }
+    if (unevenRounds < CONFIRMING_ROUNDS)
+      return this.#idle('Confirming', `${skew}; the next round confirms it`, seen);
+
+    const relapses = this.#relapses();
+    if (relapses >= RELAPSES) return this.#giveUp('Relapsed', undefined, seen);
+    const even = before.even && { ...before.even, relapses };
+    return this.#begin(evenness, { ...seen, even });
+  }
+
+  /** How often in a row the same pods were made even and became uneven soon after, this time included. */
+  #relapses(): number {
+    const { even } = this.#before;
+    if (even === undefined || !sameNames(even.pods, this.#pods)) return 0;
+    return this.#nowMs - even.atMs < RELAPSE_MS ? even.relapses + 1 : 0;
+  }
+
+  // ── An episode ──────────────────────────────────────────────────────────────────────────────────────────
+
+  #begin(evenness: Evenness, before: RebalanceMemory): RebalanceDecision {
+    const { by, maxSkew } = this.#policy.spec.rebalance;
+    const total = this.#total();
+    const flat = total / this.#members.length;
+    const plan = by === 'load' ? loadPlan(this.#members, evenness, maxSkew) : undefined;
+    const surplus = this.#members.reduce(
+      (sum, { pod, answer }) => sum + Math.max(0, answer.connections - (plan?.[pod.uid] ?? flat)),
+      0,
+    );
+    // An episode that another leader began goes on under its first hour.
+    const last = before.resume && before.last?.outcome === undefined ? before.last : undefined;
+    const episode: Episode = {
+      kind: 'probing',
+      startedAtMs: last === undefined ? this.#nowMs : Date.parse(last.startedAt),
+      kindSinceMs: this.#nowMs,
+      skewBefore: last?.skewBefore ?? evenness.skew,
+      surplusBefore: surplus,
+      totalBefore: total,
+      asked: last?.asked ?? 0,
+      moved: last?.moved ?? 0,
+      stayed: last?.stayed ?? 0,
+      nearlyEvenSinceMs: undefined,
+      check: this.#newCheck({ asked: last?.asked ?? 0, moved: last?.moved ?? 0 }),
+      plan,
+    };
+    const started: PolicyEvent = {
+      type: 'Normal',
+      reason: 'RebalanceStarted',
+      message: `${describe(evenness, this.#policy)}; about ${Math.round(surplus)} connections are to move`,
+    };
+    return this.#goOn(evenness, episode, { ...before, resume: false }, last === undefined ? [started] : []);
+  }
+
+  #goOn(
+    evenness: Evenness,
+    episode: Episode,
+    before: RebalanceMemory = this.#before,
+    events: readonly PolicyEvent[] = [],
+  ): RebalanceDecision {
+    const rules = this.#policy.spec.rebalance;
+    const plan = this.#planOf(episode);
+    const all = levels(this.#members, new Set(this.#members), evenness, rules, plan);
+    const emptier = all.filter(({ member, ceiling }) => member.answer.connections < ceiling).map(memberOf);
+    const receiving = emptier.filter(({ receivedAtMs }) => this.#nowMs - (receivedAtMs ?? 0) < RECEIVING_MS);
+    const now = this.#withNearlyEven(evenness, episode);
+    if (this.#isDone(all, now)) return this.#finish(evenness, now, before);
+
+    const reached = levels(this.#members, new Set(receiving), evenness, rules, plan);
+    if (reached.some(({ excess }) => excess > 0)) {
+      const moving = this.#asKind(now, 'moving');
+      const checked = this.#checkEffect(moving);
+      const failed = this.#hasFailed(checked);
+      if (failed !== undefined) return this.#giveUp(failed, checked, before);
+      if (checked.check.idle >= IDLE_CHECKS) return this.#endIdle(checked, before);
+      return this.#act(evenness, reached, checked, { ...before, failedProbes: 0 }, events);
+    }
+    const probing = this.#asKind(now, 'probing');
+    if (this.#nowMs - probing.kindSinceMs >= PROBE_MS) return this.#endProbe(probing, before);
+    return this.#act(evenness, probeLevels(this.#members, all), probing, before, events);
+  }
+
+  #isDone(all: readonly Level[], { plan, nearlyEvenSinceMs }: Episode): boolean {
+    if (all.every(({ excess }) => excess === 0)) return true;
+    // Where clients come and go there is always one pod or another that is slightly above.
+    const nearlyEvenMs = nearlyEvenSinceMs === undefined ? 0 : this.#nowMs - nearlyEvenSinceMs;
+    return plan === undefined && nearlyEvenMs >= NEARLY_EVEN_MS;
+  }
+
+  /** The plan of an episode by load, grown as much as all pods have grown together. */
+  #planOf({ plan, totalBefore }: Episode): Episode['plan'] {
+    if (plan === undefined) return undefined;
+    const growth = Math.max(1, this.#total() / Math.max(1, totalBefore));
+    return Object.fromEntries(Object.entries(plan).map(([uid, target]) => [uid, Math.ceil(target * growth)]));
+  }
+
+  #total(): number {
+    return this.#members.reduce((sum, { answer }) => sum + answer.connections, 0);
+  }
+
+  #withNearlyEven(evenness: Evenness, episode: Episode): Episode {
+    return {
+      ...episode,
+      nearlyEvenSinceMs: evenness.nearlyEven ? (episode.nearlyEvenSinceMs ?? this.#nowMs) : undefined,
+    };
+  }
+
+  #asKind(episode: Episode, kind: Episode['kind']): Episode {
+    if (episode.kind === kind) return episode;
+    return { ...episode, kind, kindSinceMs: this.#nowMs, check: this.#newCheck(episode) };
+  }
+
+  /** Adds what pods have counted since the round before. */
+  #counted(episode: Episode): Episode {
+    const { asked, moved, stayed } = this.#census.shed;
+    return {
+      ...episode,
+      asked: episode.asked + asked,
+      moved: episode.moved + moved,
+      stayed: episode.stayed + stayed,
+    };
+  }
+
+  #newCheck({ asked, moved }: { asked: number; moved: number }): Episode['check'] {
+    return { atMs: this.#nowMs, asked, moved, surplus: this.#connectionSurplus(), failures: 0, idle: 0 };
+  }
+
+  #connectionSurplus(): number {
+    const fair = this.#total() / this.#members.length;
+    return this.#members.reduce((sum, { answer }) => sum + Math.max(0, answer.connections - fair), 0);
+  }
+
+  /** Whether those who were asked have moved, looked at now and then. */
+  #checkEffect(episode: Episode): Episode {
+    const { check } = episode;
+    if (this.#nowMs - check.atMs < CHECK_MS) return episode;
+    const tells = this.#members.some(({ answer }) => answer.shed !== undefined);
+    const surplus = this.#connectionSurplus();
+    const rate = this.#policy.spec.rebalance.ratePerSecond;
+    const asked = tells
+      ? episode.asked - check.asked
+      : Math.min(check.surplus, (rate * (this.#nowMs - check.atMs)) / 1000);
+    const moved = tells ? episode.moved - check.moved : check.surplus - surplus;
+    const idle = asked < FEWEST_ASKED;
+    const failed = !idle && moved < EFFECT_SHARE * asked;
+    return {
+      ...episode,
+      check: {
+        atMs: this.#nowMs,
+        asked: episode.asked,
+        moved: episode.moved,
+        surplus,
+        failures: failed ? check.failures + 1 : idle ? check.failures : 0,
+        idle: idle ? check.idle + 1 : 0,
+      },
+    };
+  }
+
+  #hasFailed({ check, moved, surplusBefore, totalBefore }: Episode): Reason | undefined {
+    if (check.failures >= FAILURES) return 'MovesFail';
+    const allowed = TREADMILL * surplusBefore + Math.max(0, this.#total() - totalBefore) + TREADMILL_MIN;
+    return moved > allowed ? 'Relapsed' : undefined;
+  }
+
+  #act(
+    evenness: Evenness,
+    at: readonly Level[],
+    episode: Episode,
+    before: RebalanceMemory,
+    events: readonly PolicyEvent[],
+  ): RebalanceDecision {
+    const rules = this.#policy.spec.rebalance;
+    const excess = at.reduce((sum, level) => sum + level.excess, 0);
+    const ceilings = at
+      .filter(({ member }) => member.answer.movable !== undefined)
+      .map((level) => ({
+        name: level.member.pod.name,
+        uid: level.member.pod.uid,
+        ceiling: {
+          connections: level.ceiling,
+          expiresAfterMs: CEILING_MS,
+          shedPerSecond: excess === 0 ? 0 : round((rules.ratePerSecond * level.excess) / excess),
+          order: rules.order,
+          minAgeSeconds: durationSeconds(rules.minAge),
+          plain: rules.plain,
+        },
+      }));
+    const state = episode.kind === 'moving' ? 'Moving' : 'Probing';
+    const skew = describe(evenness, this.#policy);
+    const message =
+      state === 'Moving'
+        ? `${skew}; ${excess} connections are still to move, at most ${rules.ratePerSecond} a second`
+        : `${skew}; a few connections show whether emptier pods are reached`;
+    return {
+      ceilings,
+      lifts: [],
+      events,
+      evenness,
+      state,
+      message,
+      memory: {
+        ...before,
+        episode,
+        rest: undefined,
+        last: summary(episode, undefined, undefined, this.#nowMs),
+      },
+    };
+  }
+
+  // ── The end of an episode ───────────────────────────────────────────────────────────────────────────────
+
+  #finish(evenness: Evenness, episode: Episode, before: RebalanceMemory): RebalanceDecision {
+    const message = `${describe(evenness, this.#policy)}; ${episode.moved} connections moved`;
+    const relapses = before.even?.relapses ?? 0;
+    return {
+      ...this.#idle('Settling', message, {
+        ...before,
+        episode: undefined,
+        unevenRounds: 0,
+        failedProbes: 0,
+        rest: { untilMs: this.#nowMs + SETTLE_MS, reason: 'Settling' },
+        even: { atMs: this.#nowMs, pods: this.#pods, relapses },
+        last: summary(episode, 'Even', evenness.skew, this.#nowMs),
+      }),
+      events: [{ type: 'Normal', reason: 'RebalanceFinished', message }],
+    };
+  }
+
+  #endProbe(episode: Episode, before: RebalanceMemory): RebalanceDecision {
+    const failedProbes = before.failedProbes + 1;
+    if (failedProbes >= PROBES) return this.#giveUp('NotReceiving', episode, { ...before, failedProbes });
+    const untilMs = this.#nowMs + PROBE_REST_MS * 2 ** (failedProbes - 1);
+    return this.#idle('NotReceiving', 'the load balancer has not brought a connection to an emptier pod', {
+      ...before,
+      episode: undefined,
+      failedProbes,
+      rest: { untilMs, reason: 'NotReceiving' },
+      last: summary(episode, 'NotReceiving', this.#evenness?.skew, this.#nowMs),
+    });
+  }
+
+  #endIdle(episode: Episode, before: RebalanceMemory): RebalanceDecision {
+    return this.#idle('NothingMovable', 'the full pods had nobody to ask for two minutes', {
+      ...before,
+      episode: undefined,
+      rest: { untilMs: this.#nowMs + IDLE_REST_MS, reason: 'NothingMovable' },
+      last: summary(episode, 'NothingMovable', this.#evenness?.skew, this.#nowMs),
+    });
+  }
+
+  #giveUp(reason: Reason, episode: Episode | undefined, before: RebalanceMemory): RebalanceDecision {
+    const ineffective: Ineffective = {
+      sinceMs: this.#nowMs,
+      reason,
+      generation: this.#policy.generation,
+      pods: this.#pods,
+    };
+    const why: Partial<Record<Reason, string>> = {
+      NotReceiving:
+        'the load balancer brings no connection to the emptier pods: are they registered with it?',
+      MovesFail: 'clients that were asked to move came back to full pods: is the load balancer sticky?',
+      Relapsed: 'pods that were made even became uneven again: does the load balancer prefer some of them?',
+    };
+    const message = why[reason] ?? reason;
+    return {
+      ...this.#idle('Ineffective', message, {
+        ...before,
+        episode: undefined,
+        failedProbes: 0,
+        even: undefined,
+        ineffective,
+        last:
+          episode === undefined ? before.last : summary(episode, reason, this.#evenness?.skew, this.#nowMs),
+      }),
+      events: [{ type: 'Warning', reason: 'RebalanceIneffective', message }],
+    };
+  }
+
+  /** Ends what is under way, for a reason that comes from outside; or says why nothing begins. */
+  #stopFor({ reason, message, hiccup }: Obstacle): RebalanceDecision {
+    const before = this.#before;
+    const { episode } = before;
+    if (hiccup && (episode !== undefined || before.resume)) {
+      const state = episode === undefined ? reason : episode.kind === 'moving' ? 'Moving' : 'Probing';
+      const counted = episode && this.#counted(episode);
+      const memory = { ...before, episode: counted };
+      return { ceilings: [], lifts: [], events: [], evenness: this.#evenness, state, message, memory };
+    }
+    const idle = this.#idle(reason, message, {
+      ...before,
+      episode: undefined,
+      resume: false,
+      unevenRounds: 0,
+      last:
+        episode === undefined
+          ? closed(before, reason, this.#nowMs)
+          : summary(this.#counted(episode), reason, this.#evenness?.skew, this.#nowMs),
+    });
+    if (episode === undefined) return idle;
+    return { ...idle, events: [{ type: 'Normal', reason: 'RebalanceStopped', message }] };
+  }
+
+  /** Nothing is moved: what stands on pods is taken away, also what another leader has set. */
+  #idle(state: Reason, message: string, memory: RebalanceMemory): RebalanceDecision {
+    const lifts = this.#members
+      .filter(({ answer }) => answer.ceiling != null)
+      .map(({ pod: { name, uid } }) => ({ name, uid }));
+    return {
+      ceilings: [],
+      lifts,
+      events: [],
+      evenness: this.#evenness,
+      state,
+      message,
+      memory: { ...memory, resume: false },
+    };
+  }
+}
+
+function describe({ fair, skew, fullest }: Evenness, { spec }: Policy): string {
+  const { by, maxSkew } = spec.rebalance;
+  const amount = round(weightOf(fullest, by) ?? 0);
+  const unit = by === 'load' ? 'cores' : 'connections';
+  return `${fullest.pod.name} has ${amount} ${unit} where ${round(fair)} are fair (skew ${skew.toFixed(2)}, maxSkew ${maxSkew})`;
+}
+
+function summary(
+  { startedAtMs, skewBefore, asked, moved, stayed }: Episode,
+  outcome: Reason | undefined,
+  skewAfter: number | undefined,
+  nowMs: number,
+): RebalanceMemory['last'] {
+  return {
+    startedAt: new Date(startedAtMs).toISOString(),
+    skewBefore: round(skewBefore),
+    asked,
+    moved,
+    stayed,
+    ...(outcome !== undefined && { outcome, finishedAt: new Date(nowMs).toISOString() }),
+    ...(skewAfter !== undefined && { skewAfter: round(skewAfter) }),
+  };
+}
+
+/** An episode that another leader left open is over. */
+function closed({ last, resume }: RebalanceMemory, outcome: Reason, nowMs: number): RebalanceMemory['last'] {
+  if (!resume || last === undefined || last.outcome !== undefined) return last;
+  return { ...last, outcome, finishedAt: new Date(nowMs).toISOString() };
+}
+
+function memberOf({ member }: Level): Member {
+  return member;
+}
+
+function sameNames(one: readonly string[], other: readonly string[]): boolean {
+  const names = new Set(one);
+  return one.length === other.length && other.every((name) => names.has(name));
+}
+
+function round(value: number): number {
+  return Math.round(value * 100) / 100;
+}

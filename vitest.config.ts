@@ -8,6 +8,7 @@ export default defineConfig({
       'src/**/*.test.ts',
       'test/**/*.test.ts',
       'drill/**/*.test.ts',
+      'simulate/**/*.test.ts',
       'loadtest/**/*.test.ts',
       'capacity/**/*.test.ts',
     ],

@@ -67,15 +67,17 @@ export function takeCensus({ pods }: Observation, memory: Memory): Census {
 }
 
 function remember(pod: Pod, answer: Answer, before: PodMemory | undefined): PodMemory {
+  const { asked = 0, moved = 0, stayed = 0, outstanding = 0 } = answer.shed ?? {};
   const now: PodMemory = {
     startedAtMs: answer.startedAtMs,
     atMs: answer.atMs,
     connections: answer.connections,
     accepted: answer.accepted,
     cpuSeconds: answer.cpuSeconds,
-    asked: answer.shed?.asked ?? 0,
-    moved: answer.shed?.moved ?? 0,
-    stayed: answer.shed?.stayed ?? 0,
+    asked,
+    // Clients that cannot move are closed: they are none of the others, and gone as well.
+    moved: Math.max(moved, asked - stayed - outstanding),
+    stayed,
     cores: undefined,
     measuredMs: 0,
     receivedAtMs: undefined,

@@ -18,7 +18,8 @@ const CLEARLY_SHARE = 0.15;
 const CLEARLY_COUNT = 2;
 /** Costs are quantised to steps of this share, so that equal pods stay equal and Kubernetes' other rules hold. */
 const STEP_SHARE = 0.05;
-/** What the removal of a connection costs more where its client cannot move without a gap. */
+/** What the removal of a connection costs more where its client cannot move without a gap. Small, so that the number of
+ * connections stays what matters. */
 const IMMOVABLE_SHARE = 0.25;
 const MAX_COST = 2 ** 31 - 1;
 
@@ -83,8 +84,8 @@ function weigh(pods: readonly Pod[]): Map<Pod, number> {
   return new Map(pods.map((pod) => [pod, known.get(pod) ?? mean]));
 }
 
-function weightOf({ connections, movable }: Answer): number {
-  return connections + IMMOVABLE_SHARE * Math.max(0, connections - (movable ?? connections));
+function weightOf({ connections, immovable = 0 }: Answer): number {
+  return connections + IMMOVABLE_SHARE * Math.min(connections, immovable);
 }
 
 /** Whether every pod has a cost, and none that is clearly fuller than another has a cost that is not higher. */

@@ -13,7 +13,7 @@ export interface Level {
 }
 
 /** A probe asks this many connections for every pod. */
-const PROBE_PER_POD = 2;
+export const PROBE_PER_POD = 2;
 
 /** The level at which connections are even, but for a fifth of what maxSkew allows. That rest costs the most: the
  * last clients would try many pods to find one with room. */

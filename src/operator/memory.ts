@@ -78,6 +78,8 @@ export interface Episode {
   };
   /** By load, ceilings are made once: measured load follows what is moved too late to make them anew each round. */
   readonly plan: Readonly<Record<string, number>> | undefined;
+  /** Whether its begin was told as an event: a probe that finds nothing is not. */
+  readonly announced: boolean;
 }
 
 export interface Ineffective {

@@ -13,7 +13,7 @@ test('A policy needs nothing but its target', () => {
       rebalance: {
         by: 'connections',
         maxSkew: 1.2,
-        ratePerSecond: 50,
+        ratePerSecond: 100,
         minAge: '30s',
         order: 'random',
         plain: false,

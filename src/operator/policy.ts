@@ -55,7 +55,7 @@ const rebalanceSchema = z.strictObject({
     .int()
     .min(1)
     .max(10_000)
-    .default(50)
+    .default(100)
     .describe('How many connections of the whole workload are asked to move in a second, at most.'),
   minAge: z
     .string()

@@ -4,7 +4,7 @@
 import type { Census, Member } from './census.ts';
 import type { CeilingOrder, PodRef, PolicyEvent } from './decision.ts';
 import { type Evenness, evennessOf, weightOf } from './evenness.ts';
-import { type Level, levels, loadPlan, probeLevels } from './levels.ts';
+import { type Level, levels, loadPlan, PROBE_PER_POD, probeLevels } from './levels.ts';
 import type { Episode, Ineffective, Memory, RebalanceMemory } from './memory.ts';
 import { type Observation, ROUND_MS } from './observation.ts';
 import {
@@ -49,6 +49,9 @@ const IDLE_REST_MS = 300_000;
 /** Of those who were asked, this share must have moved. */
 const EFFECT_SHARE = 0.2;
 const FEWEST_ASKED = 5;
+/** After this many, so small a share that moved is doubtful. */
+const DOUBTFUL_ASKED = 50;
+const DOUBTFUL_SHARE = 0.1;
 /** More than this of what was to be moved means that others come in where it was moved from. */
 const TREADMILL = 1.5;
 const TREADMILL_MIN = 50;
@@ -218,21 +221,12 @@ class Round {
       nearlyEvenSinceMs: undefined,
       check: this.#newCheck({ asked: last?.asked ?? 0, moved: last?.moved ?? 0 }),
       plan,
+      announced: last !== undefined,
     };
-    const started: PolicyEvent = {
-      type: 'Normal',
-      reason: 'RebalanceStarted',
-      message: `${describe(evenness, this.#policy)}; about ${Math.round(surplus)} connections are to move`,
-    };
-    return this.#goOn(evenness, episode, { ...before, resume: false }, last === undefined ? [started] : []);
+    return this.#goOn(evenness, episode, { ...before, resume: false });
   }
 
-  #goOn(
-    evenness: Evenness,
-    episode: Episode,
-    before: RebalanceMemory = this.#before,
-    events: readonly PolicyEvent[] = [],
-  ): RebalanceDecision {
+  #goOn(evenness: Evenness, episode: Episode, before: RebalanceMemory = this.#before): RebalanceDecision {
     const rules = this.#policy.spec.rebalance;
     const plan = this.#planOf(episode);
     const all = levels(this.#members, new Set(this.#members), evenness, rules, plan);
@@ -248,11 +242,24 @@ class Round {
       const failed = this.#hasFailed(checked);
       if (failed !== undefined) return this.#giveUp(failed, checked, before);
       if (checked.check.idle >= IDLE_CHECKS) return this.#endIdle(checked, before);
-      return this.#act(evenness, reached, checked, { ...before, failedProbes: 0 }, events);
+      const events = checked.announced ? [] : [this.#started(evenness, checked)];
+      return this.#act(
+        evenness,
+        reached,
+        { ...checked, announced: true },
+        { ...before, failedProbes: 0 },
+        events,
+      );
     }
     const probing = this.#asKind(now, 'probing');
     if (this.#nowMs - probing.kindSinceMs >= PROBE_MS) return this.#endProbe(probing, before);
-    return this.#act(evenness, probeLevels(this.#members, all), probing, before, events);
+    return this.#act(evenness, probeLevels(this.#members, all), probing, before, []);
+  }
+
+  #started(evenness: Evenness, { surplusBefore }: Episode): PolicyEvent {
+    const moves = Math.round(surplusBefore);
+    const message = `${describe(evenness, this.#policy)}; about ${moves} connections are to move`;
+    return { type: 'Normal', reason: 'RebalanceStarted', message };
   }
 
   #isDone(all: readonly Level[], { plan, nearlyEvenSinceMs }: Episode): boolean {
@@ -346,6 +353,7 @@ class Round {
   ): RebalanceDecision {
     const rules = this.#policy.spec.rebalance;
     const excess = at.reduce((sum, level) => sum + level.excess, 0);
+    const ratePerSecond = this.#rate(episode);
     const ceilings = at
       .filter(({ member }) => member.answer.movable !== undefined)
       .map((level) => ({
@@ -354,7 +362,7 @@ class Round {
         ceiling: {
           connections: level.ceiling,
           expiresAfterMs: CEILING_MS,
-          shedPerSecond: excess === 0 ? 0 : round((rules.ratePerSecond * level.excess) / excess),
+          shedPerSecond: excess === 0 ? 0 : round((ratePerSecond * level.excess) / excess),
           order: rules.order,
           minAgeSeconds: durationSeconds(rules.minAge),
           plain: rules.plain,
@@ -364,7 +372,7 @@ class Round {
     const skew = describe(evenness, this.#policy);
     const message =
       state === 'Moving'
-        ? `${skew}; ${excess} connections are still to move, at most ${rules.ratePerSecond} a second`
+        ? `${skew}; ${excess} connections are still to move, at most ${round(ratePerSecond)} a second`
         : `${skew}; a few connections show whether emptier pods are reached`;
     return {
       ceilings,
@@ -380,6 +388,13 @@ class Round {
         last: summary(episode, undefined, undefined, this.#nowMs),
       },
     };
+  }
+
+  /** Asking many is for those whose asking works: where hardly anybody finds another pod, a few are asked. */
+  #rate({ asked, moved }: Episode): number {
+    const { ratePerSecond } = this.#policy.spec.rebalance;
+    if (asked < DOUBTFUL_ASKED || moved >= DOUBTFUL_SHARE * asked) return ratePerSecond;
+    return Math.min(ratePerSecond, (PROBE_PER_POD * this.#members.length * 1000) / ROUND_MS);
   }
 
   // ── The end of an episode ───────────────────────────────────────────────────────────────────────────────
@@ -471,7 +486,7 @@ class Round {
           ? closed(before, reason, this.#nowMs)
           : summary(this.#counted(episode), reason, this.#evenness?.skew, this.#nowMs),
     });
-    if (episode === undefined) return idle;
+    if (!episode?.announced) return idle;
     return { ...idle, events: [{ type: 'Normal', reason: 'RebalanceStopped', message }] };
   }
 

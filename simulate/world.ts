@@ -68,8 +68,8 @@ export class SimPod {
   deletingAtMs: number | undefined;
   gone = false;
   connections = 0;
-  /** Connections by the second in which they came, the youngest last: those too young to be moved. */
-  young: number[] = [];
+  /** Connections by the second in which they came, the youngest first: those too young to be moved. */
+  young: number[] = [0];
   /** CPU in cores of all its connections. */
   cores = 0;
   cpuSeconds = 0;
@@ -111,7 +111,9 @@ interface Seeker {
   tries: number;
 }
 
-/** A moving client looks for another pod for so long, and stays away from the question for so long after it. */
+/** Connections are told apart by age up to this. */
+const YOUNG_SECONDS = 60;
+/** A moving client looks for another pod for so long. */
 const GIVE_UP_MS = 15_000;
 /** The share of a drain in which goodbyes are spread. */
 const DRAIN_SPREAD = 0.7;
@@ -239,8 +241,8 @@ export class World {
     this.nowMs += 1000;
     for (const pod of this.pods) {
       pod.cpuSeconds += pod.cores;
-      pod.young.push(0);
-      if (pod.young.length > 120) pod.young.shift();
+      pod.young.unshift(0);
+      if (pod.young.length > YOUNG_SECONDS) pod.young.length = YOUNG_SECONDS;
       this.#live(pod);
     }
     this.pods = this.pods.filter(({ gone }) => !gone);
@@ -445,9 +447,7 @@ export class World {
     pod.connections += 1;
     pod.accepted += 1;
     pod.cores += cores;
-    const last = pod.young.length - 1;
-    if (last < 0) pod.young.push(1);
-    else pod.young[last] = (pod.young[last] ?? 0) + 1;
+    pod.young[0] = (pod.young[0] ?? 0) + 1;
   }
 
   #leave(pod: SimPod, count: number): void {
@@ -455,13 +455,16 @@ export class World {
     pod.cores = pod.connections === count ? 0 : pod.cores * (1 - count / pod.connections);
     const share = count / pod.connections;
     pod.connections -= count;
-    if (pod.young.some((those) => those > 0))
-      pod.young = pod.young.map((those) => Math.max(0, those - Math.ceil(those * share)));
+    for (let age = 0; age < pod.young.length; age += 1) {
+      const those = pod.young[age] ?? 0;
+      if (those > 0) pod.young[age] = Math.max(0, those - Math.ceil(those * share));
+    }
   }
 
   #movable(pod: SimPod, minAgeSeconds: number): number {
     const seconds = Math.ceil(minAgeSeconds);
-    const young = seconds === 0 ? 0 : pod.young.slice(-seconds).reduce((sum, those) => sum + those, 0);
+    let young = 0;
+    for (let age = 0; age < seconds; age += 1) young += pod.young[age] ?? 0;
     const old = Math.max(0, pod.connections - young);
     return Math.max(0, Math.floor(old * this.settings.movableShare) - pod.outstanding);
   }

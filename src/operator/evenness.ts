@@ -38,25 +38,29 @@ export function evennessOf(
 ): Evenness | undefined {
   const [first] = members;
   if (first === undefined) return undefined;
-  let [fullest, most, total] = [first, -1, 0];
+  let [fullest, most, fewest, total] = [first, -1, Number.POSITIVE_INFINITY, 0];
   const weights: number[] = [];
   for (const member of members) {
     const weight = weightOf(member, by);
     if (weight === undefined) return undefined;
     weights.push(weight);
     total += weight;
+    fewest = Math.min(fewest, weight);
     if (weight > most) [fullest, most] = [member, weight];
   }
   const fair = total / members.length;
   const allowed = fair * (maxSkew - 1);
   const deviation = by === 'load' ? FEWEST_CORES / CHANCE_DEVIATIONS : Math.sqrt(fair);
-  const chance = Math.max(by === 'load' ? 0 : FEWEST_CONNECTIONS, CHANCE_DEVIATIONS * deviation);
   const excess = most - fair;
+  // A pod that is nearly empty among small ones is no chance, though none of the others has much too many.
+  const isChance =
+    (by === 'connections' && excess < FEWEST_CONNECTIONS) ||
+    Math.max(excess, by === 'connections' ? fair - fewest : 0) < CHANCE_DEVIATIONS * deviation;
   return {
     fair,
     skew: fair === 0 ? 1 : most / fair,
     fullest,
-    verdict: excess <= allowed ? 'even' : excess < chance ? 'chance' : 'uneven',
+    verdict: excess <= allowed ? 'even' : isChance ? 'chance' : 'uneven',
     nearlyEven: excess <= Math.max(NEARLY_FLAT_SHARE * allowed, 2 * deviation),
     surplus: weights.reduce((sum, weight) => sum + Math.max(0, weight - fair), 0),
   };

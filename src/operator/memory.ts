@@ -41,9 +41,15 @@ export interface RebalanceMemory {
   readonly rest: { readonly untilMs: number; readonly reason: Reason } | undefined;
   /** Probes in a row that brought nothing to the emptier pods. */
   readonly failedProbes: number;
-  /** When the pods were last made even, which they were, and how often they relapsed soon after. */
-  readonly even:
-    | { readonly atMs: number; readonly pods: readonly string[]; readonly relapses: number }
+  /** The last episode that moved anything: when it ended, with which pods, and how often in a row there has been one
+   * soon after another without progress. */
+  readonly past:
+    | {
+        readonly atMs: number;
+        readonly pods: readonly string[];
+        readonly surplus: number;
+        readonly relapses: number;
+      }
     | undefined;
   readonly ineffective: Ineffective | undefined;
   readonly last: RebalanceStatus | undefined;
@@ -80,6 +86,8 @@ export interface Episode {
   readonly plan: Readonly<Record<string, number>> | undefined;
   /** Whether its begin was told as an event: a probe that finds nothing is not. */
   readonly announced: boolean;
+  /** How often in a row, this time included, the same was to be moved again soon after it had been. */
+  readonly relapses: number;
 }
 
 export interface Ineffective {
@@ -106,7 +114,7 @@ export function memoryFrom({ status, generation }: Pick<Policy, 'status' | 'gene
       unevenRounds: 0,
       rest: undefined,
       failedProbes: 0,
-      even: undefined,
+      past: undefined,
       ineffective:
         ineffective === undefined || ineffective.observedGeneration !== generation
           ? undefined

@@ -49,17 +49,29 @@ const IDLE_REST_MS = 300_000;
 /** Of those who were asked, this share must have moved. */
 const EFFECT_SHARE = 0.2;
 const FEWEST_ASKED = 5;
+/** In one round, so many times what has moved may be asked. */
+const RAMP = 10;
 /** After this many, so small a share that moved is doubtful. */
 const DOUBTFUL_ASKED = 50;
 const DOUBTFUL_SHARE = 0.1;
 /** More than this of what was to be moved means that others come in where it was moved from. */
 const TREADMILL = 1.5;
 const TREADMILL_MIN = 50;
-/** Uneven again so soon after having been made even is a relapse. */
-const RELAPSE_MS = 600_000;
+/** To move so much of it again so soon after an episode is a relapse. */
+const RELAPSE_MS = 1_800_000;
+const PROGRESS_SHARE = 0.7;
 const RELAPSES = 3;
 /** A load balancer that was mended does not tell anybody, so that what was given up is tried again. */
 const GIVEN_UP_MS = 3_600_000;
+
+/** Why moving is given up, and what may be wrong. */
+const WHY_NOT = {
+  NotReceiving: 'the load balancer brings no connection to the emptier pods: are they registered with it?',
+  MovesFail: 'clients that were asked to move came back to full pods: is the load balancer sticky?',
+  Relapsed: 'pods that were made even became uneven again: does the load balancer prefer some of them?',
+} as const;
+
+type GivenUp = keyof typeof WHY_NOT;
 
 /** Decides what is moved in this round. */
 export function rebalance(
@@ -182,17 +194,16 @@ class Round {
     if (unevenRounds < CONFIRMING_ROUNDS)
       return this.#idle('Confirming', `${skew}; the next round confirms it`, seen);
 
-    const relapses = this.#relapses();
-    if (relapses >= RELAPSES) return this.#giveUp('Relapsed', undefined, seen);
-    const even = before.even && { ...before.even, relapses };
-    return this.#begin(evenness, { ...seen, even });
+    if (this.#relapses() >= RELAPSES) return this.#giveUp('Relapsed', undefined, seen);
+    return this.#begin(evenness, seen);
   }
 
-  /** How often in a row the same pods were made even and became uneven soon after, this time included. */
+  /** How often in a row there was about as much to move again soon after an episode, this time included. */
   #relapses(): number {
-    const { even } = this.#before;
-    if (even === undefined || !sameNames(even.pods, this.#pods)) return 0;
-    return this.#nowMs - even.atMs < RELAPSE_MS ? even.relapses + 1 : 0;
+    const { past } = this.#before;
+    if (past === undefined || !sameNames(past.pods, this.#pods)) return 0;
+    if (this.#nowMs - past.atMs >= RELAPSE_MS) return 0;
+    return this.#connectionSurplus() > PROGRESS_SHARE * past.surplus ? past.relapses + 1 : 0;
   }
 
   // ── An episode ──────────────────────────────────────────────────────────────────────────────────────────
@@ -213,7 +224,7 @@ class Round {
       startedAtMs: last === undefined ? this.#nowMs : Date.parse(last.startedAt),
       kindSinceMs: this.#nowMs,
       skewBefore: last?.skewBefore ?? evenness.skew,
-      surplusBefore: surplus,
+      surplusBefore: surplus + (last?.moved ?? 0),
       totalBefore: total,
       asked: last?.asked ?? 0,
       moved: last?.moved ?? 0,
@@ -222,6 +233,7 @@ class Round {
       check: this.#newCheck({ asked: last?.asked ?? 0, moved: last?.moved ?? 0 }),
       plan,
       announced: last !== undefined,
+      relapses: this.#relapses(),
     };
     return this.#goOn(evenness, episode, { ...before, resume: false });
   }
@@ -236,23 +248,25 @@ class Round {
     if (this.#isDone(all, now)) return this.#finish(evenness, now, before);
 
     const reached = levels(this.#members, new Set(receiving), evenness, rules, plan);
-    if (reached.some(({ excess }) => excess > 0)) {
+    // Until somebody has moved, a few are asked: that others arrive there does not mean that those who move do.
+    const landed = now.moved > 0 || !this.#tellsShed;
+    if (landed && reached.some(({ excess }) => excess > 0)) {
       const moving = this.#asKind(now, 'moving');
       const checked = this.#checkEffect(moving);
       const failed = this.#hasFailed(checked);
       if (failed !== undefined) return this.#giveUp(failed, checked, before);
       if (checked.check.idle >= IDLE_CHECKS) return this.#endIdle(checked, before);
+      // A connection or two that happened to move somewhere prove nothing.
+      const works =
+        checked.check !== moving.check && checked.check.failures === 0 && checked.check.idle === 0;
+      const seen = works ? { ...before, failedProbes: 0 } : before;
       const events = checked.announced ? [] : [this.#started(evenness, checked)];
-      return this.#act(
-        evenness,
-        reached,
-        { ...checked, announced: true },
-        { ...before, failedProbes: 0 },
-        events,
-      );
+      return this.#act(evenness, reached, { ...checked, announced: true }, seen, events);
     }
     const probing = this.#asKind(now, 'probing');
-    if (this.#nowMs - probing.kindSinceMs >= PROBE_MS) return this.#endProbe(probing, before);
+    if (this.#nowMs - probing.kindSinceMs >= PROBE_MS) {
+      return this.#endProbe(receiving.length > 0 ? 'MovesFail' : 'NotReceiving', probing, before);
+    }
     return this.#act(evenness, probeLevels(this.#members, all), probing, before, []);
   }
 
@@ -274,6 +288,10 @@ class Round {
     if (plan === undefined) return undefined;
     const growth = Math.max(1, this.#total() / Math.max(1, totalBefore));
     return Object.fromEntries(Object.entries(plan).map(([uid, target]) => [uid, Math.ceil(target * growth)]));
+  }
+
+  get #tellsShed(): boolean {
+    return this.#members.some(({ answer }) => answer.shed !== undefined);
   }
 
   #total(): number {
@@ -316,13 +334,12 @@ class Round {
   #checkEffect(episode: Episode): Episode {
     const { check } = episode;
     if (this.#nowMs - check.atMs < CHECK_MS) return episode;
-    const tells = this.#members.some(({ answer }) => answer.shed !== undefined);
     const surplus = this.#connectionSurplus();
     const rate = this.#policy.spec.rebalance.ratePerSecond;
-    const asked = tells
+    const asked = this.#tellsShed
       ? episode.asked - check.asked
       : Math.min(check.surplus, (rate * (this.#nowMs - check.atMs)) / 1000);
-    const moved = tells ? episode.moved - check.moved : check.surplus - surplus;
+    const moved = this.#tellsShed ? episode.moved - check.moved : check.surplus - surplus;
     const idle = asked < FEWEST_ASKED;
     const failed = !idle && moved < EFFECT_SHARE * asked;
     return {
@@ -338,7 +355,7 @@ class Round {
     };
   }
 
-  #hasFailed({ check, moved, surplusBefore, totalBefore }: Episode): Reason | undefined {
+  #hasFailed({ check, moved, surplusBefore, totalBefore }: Episode): GivenUp | undefined {
     if (check.failures >= FAILURES) return 'MovesFail';
     const allowed = TREADMILL * surplusBefore + Math.max(0, this.#total() - totalBefore) + TREADMILL_MIN;
     return moved > allowed ? 'Relapsed' : undefined;
@@ -390,18 +407,20 @@ class Round {
     };
   }
 
-  /** Asking many is for those whose asking works: where hardly anybody finds another pod, a few are asked. */
+  /** So many a second may be asked. At first a few, and never many times more than have moved: where hardly anybody
+   * finds another pod, nobody is to look for one in vain. */
   #rate({ asked, moved }: Episode): number {
     const { ratePerSecond } = this.#policy.spec.rebalance;
-    if (asked < DOUBTFUL_ASKED || moved >= DOUBTFUL_SHARE * asked) return ratePerSecond;
-    return Math.min(ratePerSecond, (PROBE_PER_POD * this.#members.length * 1000) / ROUND_MS);
+    if (!this.#tellsShed) return ratePerSecond;
+    const doubtful = asked >= DOUBTFUL_ASKED && moved < DOUBTFUL_SHARE * asked;
+    const perRound = Math.max(PROBE_PER_POD * this.#members.length, doubtful ? 0 : RAMP * moved);
+    return Math.min(ratePerSecond, (perRound * 1000) / ROUND_MS);
   }
 
   // ── The end of an episode ───────────────────────────────────────────────────────────────────────────────
 
   #finish(evenness: Evenness, episode: Episode, before: RebalanceMemory): RebalanceDecision {
     const message = `${describe(evenness, this.#policy)}; ${episode.moved} connections moved`;
-    const relapses = before.even?.relapses ?? 0;
     return {
       ...this.#idle('Settling', message, {
         ...before,
@@ -409,23 +428,33 @@ class Round {
         unevenRounds: 0,
         failedProbes: 0,
         rest: { untilMs: this.#nowMs + SETTLE_MS, reason: 'Settling' },
-        even: { atMs: this.#nowMs, pods: this.#pods, relapses },
+        past: this.#past(episode),
         last: summary(episode, 'Even', evenness.skew, this.#nowMs),
       }),
       events: [{ type: 'Normal', reason: 'RebalanceFinished', message }],
     };
   }
 
-  #endProbe(episode: Episode, before: RebalanceMemory): RebalanceDecision {
+  #past({ announced, surplusBefore, relapses }: Episode): RebalanceMemory['past'] {
+    if (!announced) return this.#before.past;
+    return { atMs: this.#nowMs, pods: this.#pods, surplus: surplusBefore, relapses };
+  }
+
+  #endProbe(
+    reason: 'NotReceiving' | 'MovesFail',
+    episode: Episode,
+    before: RebalanceMemory,
+  ): RebalanceDecision {
     const failedProbes = before.failedProbes + 1;
-    if (failedProbes >= PROBES) return this.#giveUp('NotReceiving', episode, { ...before, failedProbes });
+    if (failedProbes >= PROBES) return this.#giveUp(reason, episode, { ...before, failedProbes });
     const untilMs = this.#nowMs + PROBE_REST_MS * 2 ** (failedProbes - 1);
-    return this.#idle('NotReceiving', 'the load balancer has not brought a connection to an emptier pod', {
+    return this.#idle(reason, WHY_NOT[reason], {
       ...before,
       episode: undefined,
       failedProbes,
-      rest: { untilMs, reason: 'NotReceiving' },
-      last: summary(episode, 'NotReceiving', this.#evenness?.skew, this.#nowMs),
+      past: this.#past(episode),
+      rest: { untilMs, reason },
+      last: summary(episode, reason, this.#evenness?.skew, this.#nowMs),
     });
   }
 
@@ -433,12 +462,13 @@ class Round {
     return this.#idle('NothingMovable', 'the full pods had nobody to ask for two minutes', {
       ...before,
       episode: undefined,
+      past: this.#past(episode),
       rest: { untilMs: this.#nowMs + IDLE_REST_MS, reason: 'NothingMovable' },
       last: summary(episode, 'NothingMovable', this.#evenness?.skew, this.#nowMs),
     });
   }
 
-  #giveUp(reason: Reason, episode: Episode | undefined, before: RebalanceMemory): RebalanceDecision {
+  #giveUp(reason: GivenUp, episode: Episode | undefined, before: RebalanceMemory): RebalanceDecision {
     const ineffective: Ineffective = {
       sinceMs: this.#nowMs,
       reason,
@@ -457,7 +487,7 @@ class Round {
         ...before,
         episode: undefined,
         failedProbes: 0,
-        even: undefined,
+        past: undefined,
         ineffective,
         last:
           episode === undefined ? before.last : summary(episode, reason, this.#evenness?.skew, this.#nowMs),

@@ -44,7 +44,7 @@ export class Applier {
   }
 
   /** Does what was decided, unless `over` says that another leads. */
-  async apply(decision: Decision<unknown>, target: ApplyTarget, over: AbortSignal): Promise<void> {
+  async apply(decision: Decision, target: ApplyTarget, over: AbortSignal): Promise<void> {
     const { poller } = this.#settings;
     const byUid = new Map(target.pods.map((pod) => [pod.uid, pod]));
     const writes: Promise<void>[] = [];

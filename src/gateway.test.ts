@@ -31,6 +31,29 @@ test('carries a plain message from one gateway to another through Redis', async 
   await Promise.all([ann.leave(), bob.leave()]);
 });
 
+test('answers a sync after everything that was published before it, however many ask', async () => {
+  const [ann, bob] = [await TestClient.v1(`${one.url}/ws/ann`), await TestClient.v1(`${two.url}/ws/bob`)];
+  await ann.call({ type: 'subscribe', channels: ['room:1', 'hall:1'] });
+  for (let round = 0; round < 100; round += 1) {
+    for (const command of [
+      { type: 'publish', channel: 'room:1', data: round },
+      { type: 'publish', channel: 'hall:1', data: round },
+      { type: 'send', user: 'ann', data: round },
+    ])
+      expect(await bob.call(command)).toMatchObject({ type: 'ok' });
+    ann.send({ type: 'sync', ref: 'other' });
+    await ann.call({ type: 'sync' });
+    const answer = ann.inbox.findIndex((text) => text.includes('"ref":"other"'));
+    const before = ann.inbox.splice(0, answer + 1).map((text) => JSON.parse(text) as Json);
+    expect(before.filter((it) => it.type === 'message').map(({ data }) => data)).toEqual([
+      round,
+      round,
+      round,
+    ]);
+  }
+  await Promise.all([ann.leave(), bob.leave()]);
+});
+
 test('sends a message to every connection of a user on whatever pod', async () => {
   const ann = await TestClient.v1(`${one.url}/ws/ann`);
   const bobs = await Promise.all([one, two, one].map((it) => TestClient.v1(`${it.url}/ws/bob`)));

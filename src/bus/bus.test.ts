@@ -141,6 +141,17 @@ describe.each(backends)('a bus over $name', ({ name, start }) => {
     await first.heard.until(topic('own'), 'mine');
   });
 
+  test('has brought everything that was published before it caught up, whoever asks at the same time', async () => {
+    const topics = Array.from({ length: 20 }, (_, index) => topic(`${index}`));
+    await Promise.all(topics.map((it) => first.bus.subscribe(it)));
+    for (let round = 1; round <= 30; round += 1) {
+      await Promise.all(topics.map((it) => second.bus.publish(it, Buffer.from(`${round}`))));
+      await Promise.all(topics.map((it) => first.bus.catchUp(round % 2 ? topics : [it])));
+      for (const it of topics) expect(first.heard.texts(it)).toHaveLength(round);
+    }
+    await first.bus.catchUp([]);
+  });
+
   test('is silent on topics that were not subscribed, or are no more', async () => {
     const [never = '', left = '', fence = ''] = neighbours('never', 'left', 'fence');
     await Promise.all([first.bus.subscribe(left), first.bus.subscribe(fence)]);
@@ -439,6 +450,7 @@ describe.each(backends)('a bus over $name', ({ name, start }) => {
           first.bus.publish(topic('outage'), Buffer.from('lost')),
           first.bus.publish('raw-outage', Buffer.from('lost')),
           first.bus.topics('tg:', 10),
+          first.bus.catchUp([topic('outage')]),
           first.bus.store.join('room', ['ann'], 1000),
           first.bus.store.leave('room', 'ann'),
           first.bus.store.members('room', 1),

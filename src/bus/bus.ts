@@ -47,6 +47,11 @@ export interface Bus {
   /** Takes the wish back. MUST NOT fail. */
   unsubscribe(topic: string): void;
 
+  /** Resolves when `message` was called for everything that the bus had taken before, on topics that this gateway is
+   * subscribed to: nothing of before is still on its way, and what was missed has been told by `interrupted`.
+   * @throws {TidegateError} `bus_unavailable`, retryable. MUST NOT wait without bound. */
+  catchUp(topics: readonly string[]): Promise<void>;
+
   /** Topics that any gateway is subscribed to and that begin with the prefix, at most `limit`. */
   topics(prefix: string, limit: number): Promise<string[]>;
 

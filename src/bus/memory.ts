@@ -33,6 +33,11 @@ export class MemoryBus implements Bus {
     this.#topics.delete(topic);
   }
 
+  async catchUp(): Promise<void> {
+    // What is queued is delivered in a microtask that was asked for before this one.
+    await Promise.resolve();
+  }
+
   async topics(prefix: string, limit: number): Promise<string[]> {
     return [...this.#topics].filter((topic) => topic.startsWith(prefix)).slice(0, limit);
   }

@@ -84,6 +84,11 @@ export class RedisSubscriber {
     return this.#wishes.has(topic);
   }
 
+  /** Redis has confirmed the topic on the present connection. */
+  isActive(topic: string): boolean {
+    return this.#wishes.get(topic)?.active ?? false;
+  }
+
   subscribe(topic: string): Promise<void> | undefined {
     let wish = this.#wishes.get(topic) ?? this.#leaving.get(topic);
     if (wish === undefined) {

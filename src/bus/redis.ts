@@ -3,6 +3,7 @@
 import { once } from 'node:events';
 import type { Report } from '../platform/logs.ts';
 import { TidegateError } from '../protocol/errors.ts';
+import { Barrier } from './barrier.ts';
 import { type Bus, type BusListener, type BusState, TOPIC_PREFIX } from './bus.ts';
 import { Probe } from './probe.ts';
 import { type RedisAddress, RedisConnector } from './redis-connect.ts';
@@ -26,6 +27,7 @@ interface Lane {
   readonly subscriptions: RedisConnection;
   readonly subscriber: RedisSubscriber;
   readonly probe: Probe;
+  readonly barrier: Barrier;
   /** For appends that wait for replicas; made when it is first needed. */
   waiting: RedisConnection | undefined;
 }
@@ -144,6 +146,24 @@ export class RedisBus implements Bus {
     for (const { subscriber } of this.#lanes.values()) subscriber.unsubscribe(topic);
   }
 
+  async catchUp(topics: readonly string[]): Promise<void> {
+    const lanes = new Set<Lane>();
+    for (const topic of topics) {
+      const lane = this.#laneHolding(topic);
+      if (lane !== undefined) lanes.add(lane);
+    }
+    try {
+      await Promise.all([...lanes].map(({ barrier }) => barrier.pass()));
+    } catch (cause) {
+      throw new TidegateError('bus_unavailable', 'The bus does not answer.', { cause, retryAfterMs: 1000 });
+    }
+    // A topic that was lost and is not there again has missed messages of which nobody has been told yet.
+    if (topics.every((topic) => this.#laneHolding(topic)?.subscriber.isActive(topic))) return;
+    throw new TidegateError('bus_unavailable', 'The bus is being subscribed to anew.', {
+      retryAfterMs: 1000,
+    });
+  }
+
   async topics(prefix: string, limit: number): Promise<string[]> {
     const pattern = `${prefix.replace(/[\\*?[\]]/g, '\\$&')}*`;
     // Each node tells of its own subscribers; on a Cluster Tidegate's topics are sharded, and raw ones are not.
@@ -237,22 +257,29 @@ export class RedisBus implements Bus {
     const subscriptions = this.#connector.connection('tidegate-subscriber', host);
     const subscriber = new RedisSubscriber(subscriptions, this.#isCluster, {
       message: (topic, bytes) => {
+        if (topic === probe.topic && barrier.hear(bytes)) return;
         if (!probe.hear(topic, bytes)) this.#listener?.message(topic, bytes);
       },
       interrupted: (topics) => {
         const others = topics.filter((topic) => topic !== probe.topic);
-        if (others.length < topics.length) probe.again();
+        if (others.length < topics.length) {
+          probe.again();
+          barrier.again();
+        }
         if (others.length > 0) this.#listener?.interrupted(others);
       },
       moved: () => void this.#lookAtSlots(node),
       refused: (error) => this.#options.report('bus.subscribe', error),
       reconnected: () => this.#options.onReconnect(),
     });
+    const publish = (topic: string, bytes: Buffer) =>
+      commands.call(this.#isCluster ? 'spublish' : 'publish', [topic, bytes]);
+    const barrier = new Barrier((bytes) => publish(probe.topic, bytes));
     const probe = new Probe({
       topic: probeTopic,
       publish: async (topic, bytes) => {
         try {
-          await commands.call(this.#isCluster ? 'spublish' : 'publish', [topic, bytes]);
+          await publish(topic, bytes);
         } catch (error) {
           // Afterwards this probe is no more, and another topic is used.
           if (host && readRedirect(error, host)) await this.#lookAtSlots(node);
@@ -285,7 +312,16 @@ export class RedisBus implements Bus {
       preload(commands, [...LOG_SCRIPTS, ...STORE_SCRIPTS]);
       probe.again();
     });
-    this.#lanes.set(node, { node, host, commands, subscriptions, subscriber, probe, waiting: undefined });
+    this.#lanes.set(node, {
+      node,
+      host,
+      commands,
+      subscriptions,
+      subscriber,
+      probe,
+      barrier,
+      waiting: undefined,
+    });
     commands.open();
     subscriptions.open();
     probe.start();

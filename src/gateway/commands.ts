@@ -119,6 +119,9 @@ export class Commands {
         return { ok: await this.#refresh(connection, command.token) };
       case 'ping':
         return { ok: {} };
+      case 'sync':
+        await this.#options.hub.catchUp(connection);
+        return { ok: {} };
     }
   }
 

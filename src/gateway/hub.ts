@@ -180,6 +180,13 @@ export class Hub {
     return this.#groups.get(userTopic(user))?.connections.size ?? 0;
   }
 
+  /** Resolves when the connection has been given everything that the bus had taken before, in the channels that it is
+   * in and of the messages to its user. @throws {TidegateError} `bus_unavailable` */
+  async catchUp(connection: Connection): Promise<void> {
+    await this.#bus.catchUp([...connection.groups].map(({ topic }) => topic));
+    for (const group of connection.groups) this.#fanout.settle(group);
+  }
+
   /** Takes a message from the bus to everybody here who hears its topic. */
   receive(topic: string, bytes: Buffer): void {
     const group = this.#groups.get(topic);

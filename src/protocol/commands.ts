@@ -31,7 +31,8 @@ export type Command =
   | { type: 'send'; ref?: Ref; user: string; payload: string; traceparent?: string }
   | { type: 'presence'; ref?: Ref; channel: string }
   | { type: 'refresh'; ref?: Ref; token: string }
-  | { type: 'ping'; ref?: Ref };
+  | { type: 'ping'; ref?: Ref }
+  | { type: 'sync'; ref?: Ref };
 
 /** A text that is no command: the error to answer with, and the ref if one could be read. */
 export interface Undecodable {
@@ -120,7 +121,8 @@ export function decodeCommand(text: string): Command | Undecodable {
         return undecodable(ref, 'malformed', '"token" is missing.');
       return { type: 'refresh', ...withRef, token: fields.token };
     case 'ping':
-      return { type: 'ping', ...withRef };
+    case 'sync':
+      return { type: fields.type, ...withRef };
     default:
       return undecodable(ref, 'unknown_type');
   }

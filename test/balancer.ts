@@ -1,4 +1,5 @@
-// A TCP load balancer for tests: takes turns between servers, and passes over those that do not accept.
+// A TCP load balancer for tests: takes turns between servers or picks at random, and passes over those that do not
+// accept.
 
 import { createServer, connect as openSocket, type Socket } from 'node:net';
 
@@ -8,6 +9,8 @@ export type Balancer = {
   readonly port: number;
   /** From now on new connections go to these ports of 127.0.0.1, in turn. Open ones stay where they are. */
   use(...targets: number[]): void;
+  /** From now on each new connection goes to any of them, as a balancer does that many instances make up. */
+  pickAtRandom(): void;
   /** Cuts everything and stops listening. */
   stop(): Promise<void>;
 };
@@ -22,6 +25,7 @@ export type Balancer = {
 export async function startBalancer(...targets: number[]): Promise<Balancer> {
   const sockets = new Set<Socket>();
   let turn = 0;
+  let random = false;
   const server = createServer((client) => {
     sockets.add(client);
     client.once('close', () => sockets.delete(client));
@@ -31,7 +35,7 @@ export async function startBalancer(...targets: number[]): Promise<Balancer> {
 
   /** Connects a client to the server whose turn it is, or to the next that accepts. */
   function lead(client: Socket, tries: number): void {
-    const target = targets[turn++ % targets.length];
+    const target = targets[(random ? Math.floor(Math.random() * targets.length) : turn++) % targets.length];
     if (target === undefined || tries === 0) {
       client.resetAndDestroy();
       return;
@@ -55,6 +59,9 @@ export async function startBalancer(...targets: number[]): Promise<Balancer> {
     port: address.port,
     use(...others) {
       targets.splice(0, targets.length, ...others);
+    },
+    pickAtRandom() {
+      random = true;
     },
     async stop() {
       for (const socket of sockets) socket.resetAndDestroy();

@@ -91,6 +91,7 @@ export class FakeSocket implements WebSocketLike {
   /** The code with which the client has closed it; null without one. */
   closedWith: number | null | undefined;
   #taken = 0;
+  readonly #synced = new Set<Json>();
 
   constructor(url: string, protocols: string[]) {
     this.url = url;
@@ -150,6 +151,16 @@ export class FakeSocket implements WebSocketLike {
   /** Answers a command with an error. */
   refuse({ ref }: Json, code: string, fields: Json = {}): void {
     this.say({ type: 'error', ref, code, message: code, retryable: false, ...fields });
+  }
+
+  /** Says that everything has come, to every sync that was not answered yet, and returns how many those are. */
+  sync(): number {
+    const syncs = this.sent.filter((command) => command.type === 'sync' && !this.#synced.has(command));
+    for (const command of syncs) {
+      this.#synced.add(command);
+      this.ok(command);
+    }
+    return syncs.length;
   }
 
   /** Answers every subscribe since the last time, each channel with these fields. */

@@ -32,7 +32,7 @@ async function openFake(channels: string[] = [], options: Parameters<typeof conn
 describe('connecting', () => {
   it('offers tidegate.v1, and is open with the welcome', async () => {
     const { client, socket, all } = await connectFake();
-    expect(socket.url).toBe('ws://gateway/ws');
+    expect(socket.url).toBe('ws://gateway/ws?moves=true');
     expect(socket.protocols).toEqual(['tidegate.v1']);
     expect(client.state).toBe('connecting');
     socket.welcome({ user: 'ann' });
@@ -255,6 +255,7 @@ describe('heartbeats', () => {
     }
     expect(sockets).toHaveLength(2);
     sockets[1]?.welcome();
+    await settle();
     const retried = sockets[1]?.takeOne('publish') ?? {};
     sockets[1]?.ok(retried, { id: 'm' });
     await settle();
@@ -276,7 +277,7 @@ describe('tokens', () => {
   it('sends the token as a subprotocol entry, and never in the URL', async () => {
     const { socket } = await connectFake(tokenOptions());
     expect(socket.protocols).toEqual(['tidegate.v1', 'bearer.token-1']);
-    expect(socket.url).toBe('ws://gateway/ws');
+    expect(socket.url).toBe('ws://gateway/ws?moves=true');
   });
 
   it('renews a token in good time, at a random moment, and again with what the answer says', async () => {
@@ -604,6 +605,7 @@ describe('publishing', () => {
     await settle();
     expect(socket.sent).toEqual([]);
     socket.welcome();
+    await settle();
     const commands = socket.take();
     expect(commands.map(({ type, data }) => [type, data])).toEqual([
       ['publish', 'a'],
@@ -630,6 +632,7 @@ describe('publishing', () => {
     socket.welcome();
     expect(socket.sent.map(({ type }) => type)).toEqual(['subscribe']);
     socket.subscribeAll();
+    await settle();
     expect(socket.sent.map(({ type }) => type)).toEqual(['subscribe', 'publish']);
     client.channel('room:2').subscribe(() => {});
     void client
@@ -644,6 +647,7 @@ describe('publishing', () => {
     expect(sockets[1]?.sent.map(({ type }) => type)).toEqual(['subscribe']);
     const error = { code: 'bus_unavailable', message: 'No bus.', retryable: true };
     sockets[1]?.subscribeAll(() => ({ error }));
+    await settle();
     expect(sockets[1]?.sent.map(({ type }) => type)).toEqual(['subscribe', 'publish', 'publish']);
   });
 
@@ -660,6 +664,7 @@ describe('publishing', () => {
     socket.end();
     await platform.pass(1000);
     sockets[1]?.welcome();
+    await settle();
     const again = sockets[1]?.take() ?? [];
     expect(again.map(({ type }) => type)).toEqual(['publish', 'presence']);
     expect(again[0]).toMatchObject({ key: commands[0]?.key, data: 'lost' });
@@ -678,6 +683,7 @@ describe('publishing', () => {
     const kept = ['a', 'b', 'c'].map((data) => watch(room.publish(data)));
     await expect(room.publish('d')).rejects.toMatchObject({ code: 'queue_full', retryable: true });
     socket.welcome();
+    await settle();
     for (const command of socket.take()) socket.ok(command, { id: 'i' });
     await settle();
     expect(kept.every(({ value }) => value !== undefined)).toBe(true);
@@ -788,6 +794,17 @@ describe('publishing', () => {
   });
 });
 
+/** A gateway welcomes a client that comes from another one, and is asked for everything. */
+async function enter(to: FakeSocket | undefined, fields?: Parameters<FakeSocket['subscribeAll']>[0]) {
+  to?.welcome();
+  to?.sync();
+  await settle();
+  to?.subscribeAll(fields);
+  await settle();
+}
+
+const message = (id: string) => ({ type: 'message', channel: 'room:1', id, data: id });
+
 describe('moving', () => {
   const goodbye = { type: 'goodbye', code: 1012, reconnectAfterMs: 1000, closeAfterMs: 6000 };
 
@@ -797,17 +814,17 @@ describe('moving', () => {
     await platform.pass(999);
     expect(sockets).toHaveLength(1);
     await platform.pass(1);
-    expect(sockets).toHaveLength(2);
-    first.say({ type: 'message', channel: 'room:1', id: 'a', data: 'a' });
-    sockets[1]?.welcome();
-    sockets[1]?.subscribeAll();
-    first.say({ type: 'message', channel: 'room:1', id: 'b', data: 'b' });
-    sockets[1]?.say({ type: 'message', channel: 'room:1', id: 'b', data: 'b' });
-    sockets[1]?.say({ type: 'message', channel: 'room:1', id: 'c', data: 'c' });
+    expect(sockets.map(({ url }) => url)).toEqual(Array(2).fill('ws://gateway/ws?moves=true'));
+    first.say(message('a'));
+    await enter(sockets[1]);
+    first.say(message('b'));
+    sockets[1]?.say(message('b'), message('c'));
     expect(first.closedWith).toBeUndefined();
-    await platform.pass(1000);
+    expect(all('move')).toEqual([]);
+    expect(first.sync()).toBe(1);
+    await settle();
     expect(first.closedWith).toBe(1000);
-    sockets[1]?.say({ type: 'message', channel: 'room:1', id: 'd', data: 'd' });
+    sockets[1]?.say(message('d'));
     expect(heard.map(([, data]) => data)).toEqual(['a', 'b', 'c', 'd']);
     expect(all('gap')).toEqual([]);
     expect(all('move')).toEqual([{ code: 1012 }]);
@@ -815,46 +832,89 @@ describe('moving', () => {
     expect(client.state).toBe('open');
   });
 
-  it('leaves itself time to move where the gateway leaves little', async () => {
-    const { platform, first, sockets, all } = await openFake();
-    first.say({ ...goodbye, reconnectAfterMs: 5000, closeAfterMs: 2000 });
+  it('asks the new gateway whether it has caught up, and subscribes there only then', async () => {
+    const { platform, first, sockets, heard, all } = await openFake(['room:1']);
+    first.say(goodbye);
     await platform.pass(1000);
-    expect(sockets).toHaveLength(2);
-    await platform.pass(500);
-    sockets[1]?.welcome();
-    await platform.pass(399);
-    expect(first.closedWith).toBeUndefined();
-    await platform.pass(1);
+    const [, next] = sockets;
+    next?.welcome();
+    await settle();
+    expect(next?.sent).toEqual([{ type: 'sync', ref: expect.any(Number) }]);
+    // What it brings of before, it brings late: the old one has brought it already.
+    first.say({ type: 'message', direct: true, id: 'a', data: 'a' });
+    next?.say({ type: 'message', direct: true, id: 'a', data: 'a' });
+    next?.refuse(next.takeOne('sync'), 'bus_unavailable', { retryable: true });
+    await platform.pass(100);
+    first.say(message('b'));
+    next?.ok(next.takeOne('sync'));
+    await settle();
+    next?.subscribeAll();
+    await settle();
+    first.sync();
+    await settle();
+    next?.say(message('b'), message('c'));
     expect(first.closedWith).toBe(1000);
+    expect(all('direct').map(({ data }) => data)).toEqual(['a']);
+    expect(heard.map(([, data]) => data)).toEqual(['b', 'c']);
     expect(all('gap')).toEqual([]);
   });
 
-  it('does not leave the old connection while that lags behind, until it is closed', async () => {
+  it('leaves itself time to move where the gateway leaves little', async () => {
+    const { platform, first, sockets, all } = await openFake();
+    first.say({ ...goodbye, reconnectAfterMs: 5000, closeAfterMs: 2000 });
+    await platform.pass(800);
+    expect(sockets).toHaveLength(2);
+    await platform.pass(700);
+    await enter(sockets[1]);
+    await platform.pass(99);
+    expect(first.closedWith).toBeUndefined();
+    // The old gateway has not said that it has brought everything.
+    await platform.pass(1);
+    expect(first.closedWith).toBe(1000);
+    expect(all('gap')).toEqual([{ direct: true, reason: 'reconnect' }]);
+  });
+
+  it('does not leave the old connection before that has brought everything, until its time is over', async () => {
     const { platform, first, sockets, all, heard } = await openFake(['room:1']);
     first.say(goodbye);
     await platform.pass(1000);
-    sockets[1]?.welcome();
-    sockets[1]?.subscribeAll();
-    sockets[1]?.say({ type: 'message', channel: 'room:1', id: 'b', data: 'b' });
-    await platform.pass(2000);
+    await enter(sockets[1]);
+    sockets[1]?.say(message('b'));
+    await platform.pass(3000);
     expect(first.closedWith).toBeUndefined();
-    first.say({ type: 'message', channel: 'room:1', id: 'a', data: 'a' });
-    first.say({ type: 'message', channel: 'room:1', id: 'b', data: 'b' });
+    first.say(message('a'), message('b'));
     expect(heard.map(([, data]) => data)).toEqual(['a', 'b']);
-    await platform.pass(1000);
+    first.sync();
+    await settle();
     expect(first.closedWith).toBe(1000);
     expect(all('gap')).toEqual([]);
 
     const slow = await openFake(['room:1']);
     slow.first.say(goodbye);
     await slow.platform.pass(1000);
-    slow.sockets[1]?.welcome();
-    slow.sockets[1]?.subscribeAll();
-    slow.sockets[1]?.say({ type: 'message', channel: 'room:1', id: 'b', data: 'b' });
-    await slow.platform.pass(5000);
+    await enter(slow.sockets[1]);
+    slow.sockets[1]?.say(message('b'));
+    await slow.platform.pass(3800);
     expect(slow.first.closedWith).toBe(1000);
-    expect(slow.all('gap')).toEqual([{ channel: 'room:1', reason: 'reconnect' }]);
+    expect(slow.all('gap')).toEqual([
+      { direct: true, reason: 'reconnect' },
+      { channel: 'room:1', reason: 'reconnect' },
+    ]);
     expect(slow.heard.map(([, data]) => data)).toEqual(['b']);
+  });
+
+  it('does not ask for ever where a gateway does not know how to catch up', async () => {
+    const { platform, first, sockets } = await openFake(['room:1']);
+    first.say(goodbye);
+    await platform.pass(1000);
+    sockets[1]?.welcome();
+    sockets[1]?.refuse(sockets[1].takeOne('sync'), 'unknown_type');
+    await settle();
+    sockets[1]?.subscribeAll();
+    await settle();
+    first.refuse(first.takeOne('sync'), 'unknown_type');
+    await settle();
+    expect(first.closedWith).toBe(1000);
   });
 
   it('goes on with the old connection while the new one cannot be had', async () => {
@@ -862,18 +922,48 @@ describe('moving', () => {
     first.say(goodbye);
     await platform.pass(1000);
     sockets[1]?.end(1006);
-    first.say({ type: 'message', channel: 'room:1', id: 'a', data: 'a' });
+    first.say(message('a'));
     const publishing = watch(client.channel('room:1').publish('x'));
     await settle();
     first.ok(first.takeOne('publish'), { id: 'i' });
     await platform.pass(1000);
     expect(sockets).toHaveLength(3);
-    sockets[2]?.welcome();
-    sockets[2]?.subscribeAll();
+    await enter(sockets[2]);
+    first.sync();
     await platform.pass(1000);
     expect(publishing.value).toBeDefined();
     expect(heard).toEqual([['room:1', 'a']]);
     expect(all('gap')).toEqual([]);
+    expect(all('state').map(({ state }) => state)).toEqual(['open']);
+  });
+
+  it('goes back to the old connection where the new one is lost before that was left', async () => {
+    const { client, platform, first, sockets, all, heard } = await openFake(['room:1', 'room:2']);
+    first.say(goodbye);
+    await platform.pass(1000);
+    await enter(sockets[1]);
+    sockets[1]?.say(message('b'));
+    first.take();
+    sockets[1]?.end(1006);
+    expect(client.state).toBe('open');
+    first.say(message('a'), message('b'));
+    first.subscribeAll();
+    const publishing = watch(client.channel('room:1').publish('x'));
+    await settle();
+    first.ok(first.takeOne('publish'), { id: 'i' });
+    await settle();
+    expect(publishing.value).toBeDefined();
+    await platform.pass(1000);
+    expect(sockets).toHaveLength(3);
+    await enter(sockets[2]);
+    first.say(message('c'));
+    first.sync();
+    await platform.pass(100);
+    sockets[2]?.say(message('c'), message('d'));
+    expect(first.closedWith).toBe(1000);
+    expect(heard.map(([, data]) => data)).toEqual(['a', 'b', 'c', 'd']);
+    expect(all('gap')).toEqual([]);
+    expect(all('move')).toEqual([{ code: 1012 }]);
     expect(all('state').map(({ state }) => state)).toEqual(['open']);
   });
 
@@ -907,34 +997,29 @@ describe('moving', () => {
     const { client, platform, socket, sockets, all } = await connectFake();
     const heard: unknown[] = [];
     client.channel('doc:1').subscribe(({ position }) => heard.push(position));
+    const say = (to: FakeSocket | undefined, ...positions: string[]) => {
+      for (const position of positions)
+        to?.say({ type: 'message', channel: 'doc:1', position, data: position });
+    };
     socket.welcome();
     socket.subscribeAll(() => ({ position: '1-a' }));
     socket.say(goodbye);
-    socket.say({ type: 'message', channel: 'doc:1', position: '2-b', data: 2 });
+    say(socket, '2-b');
     await platform.pass(1000);
     sockets[1]?.welcome();
-    expect(sockets[1]?.sent[0]?.channels).toEqual([{ channel: 'doc:1', after: '2-b' }]);
-    socket.say({ type: 'message', channel: 'doc:1', position: '3-c', data: 3 });
+    sockets[1]?.sync();
+    await settle();
+    expect(sockets[1]?.sent[1]?.channels).toEqual([{ channel: 'doc:1', after: '2-b' }]);
+    say(socket, '3-c');
     sockets[1]?.subscribeAll(() => ({ recovered: true, position: '4-d' }));
-    sockets[1]?.say({ type: 'message', channel: 'doc:1', position: '3-c', data: 3 });
-    sockets[1]?.say({ type: 'message', channel: 'doc:1', position: '4-d', data: 4 });
-    socket.say({ type: 'message', channel: 'doc:1', position: '4-d', data: 4 });
-    expect(heard).toEqual(['2-b', '3-c', '4-d']);
+    say(sockets[1], '3-c', '4-d', '5-e');
+    say(socket, '4-d');
+    await settle();
+    socket.sync();
+    await settle();
+    expect(heard).toEqual(['2-b', '3-c', '4-d', '5-e']);
     expect(all('gap')).toEqual([]);
     expect(all('recovery')).toEqual([]);
-  });
-
-  it('hears messages to its user once', async () => {
-    const { platform, first, sockets, all } = await openFake();
-    first.say(goodbye);
-    await platform.pass(1000);
-    sockets[1]?.welcome();
-    for (const socket of [first, sockets[1]]) {
-      socket?.say({ type: 'message', direct: true, id: 'a', from: 'bob', data: 'a' });
-    }
-    sockets[1]?.say({ type: 'message', direct: true, id: 'b', from: 'bob', data: 'b' });
-    expect(all('direct').map(({ data }) => data)).toEqual(['a', 'b']);
-    expect(all('gap')).toEqual([]);
   });
 
   it('leaves what is on its way over the old connection to it, and sends nothing twice', async () => {
@@ -946,16 +1031,25 @@ describe('moving', () => {
     await settle();
     const command = first.takeOne('publish');
     sockets[1]?.welcome();
+    sockets[1]?.sync();
     const between = watch(client.channel('room:1').publish('between'));
     await settle();
     first.ok(first.takeOne('publish'), { id: 'b' });
     sockets[1]?.subscribeAll();
+    await settle();
     const after = watch(client.channel('room:1').publish('after'));
     await settle();
-    expect(first.take()).toEqual([]);
+    expect(first.take().map(({ type }) => type)).toEqual(['sync']);
     sockets[1]?.ok(sockets[1].takeOne('publish'), { id: 'j' });
+    // It is not left while it owes an answer.
+    first.sync();
+    await platform.pass(99);
+    expect(first.closedWith).toBeUndefined();
     first.ok(command, { id: 'i' });
-    await platform.pass(1000);
+    await platform.pass(1);
+    first.sync();
+    await settle();
+    expect(first.closedWith).toBe(1000);
     expect(before.value).toMatchObject({ id: 'i' });
     expect(between.value).toMatchObject({ id: 'b' });
     expect(after.value).toMatchObject({ id: 'j' });
@@ -966,13 +1060,14 @@ describe('moving', () => {
     const { client, platform, first, sockets } = await openFake(['room:1']);
     first.say(goodbye);
     await platform.pass(1000);
-    sockets[1]?.welcome();
-    sockets[1]?.subscribeAll();
+    await enter(sockets[1]);
+    sockets[1]?.take();
     void client.channel('room:1').publish('mine', { echo: false });
     await platform.pass(999);
     expect(sockets[1]?.take()).toEqual([]);
     expect(first.take().filter(({ type }) => type === 'publish')).toEqual([]);
-    await platform.pass(1);
+    first.sync();
+    await settle();
     expect(sockets[1]?.takeOne('publish')).toMatchObject({ data: 'mine', echo: false });
   });
 
@@ -980,14 +1075,13 @@ describe('moving', () => {
     const { client, platform, first, sockets, all } = await openFake(['room:1']);
     first.say(goodbye);
     await platform.pass(1000);
-    sockets[1]?.welcome();
-    sockets[1]?.subscribeAll();
+    await enter(sockets[1]);
     sockets[1]?.say({ ...goodbye, reconnectAfterMs: 100 });
-    await platform.pass(1100);
+    await platform.pass(100);
     expect(sockets).toHaveLength(3);
-    sockets[2]?.welcome();
-    sockets[2]?.subscribeAll();
-    await platform.pass(1000);
+    await enter(sockets[2]);
+    sockets[1]?.sync();
+    await settle();
     expect(first.closedWith).toBe(1000);
     expect(sockets[1]?.closedWith).toBe(1000);
     expect(sockets[2]?.closedWith).toBeUndefined();
@@ -1006,6 +1100,155 @@ describe('moving', () => {
     await platform.pass(1000);
     await closing;
     expect(platform.leftovers).toBe(0);
+  });
+});
+
+describe('being asked to move', () => {
+  const ask = { type: 'goodbye', code: 4400, move: true, reconnectAfterMs: 500, giveUpAfterMs: 15_000 };
+
+  it('says that it is moving, and leaves the old connection when the new one has everything', async () => {
+    const { platform, first, sockets, all, heard } = await openFake(['room:1']);
+    first.say(ask);
+    await platform.pass(500);
+    expect(sockets[1]?.url).toBe('ws://gateway/ws?moves=true&moving=true');
+    await enter(sockets[1]);
+    sockets[1]?.say(message('b'));
+    first.say(message('a'), message('b'));
+    first.sync();
+    await settle();
+    expect(first.closedWith).toBe(1000);
+    expect(heard.map(([, data]) => data)).toEqual(['a', 'b']);
+    expect(all('move')).toEqual([{ code: 4400 }]);
+    expect(all('gap')).toEqual([]);
+  });
+
+  it('adds to a query that is there already', async () => {
+    const { socket } = await connectFake({ url: 'ws://gateway/ws/ann?lang=en' });
+    expect(socket.url).toBe('ws://gateway/ws/ann?lang=en&moves=true');
+  });
+
+  it('tries again at its own pace where it is refused, and stays where it is after some tries', async () => {
+    const { client, platform, first, sockets, all, heard } = await openFake(['room:1']);
+    platform.chance = 0;
+    first.say({ ...ask, giveUpAfterMs: 1_000_000 });
+    await platform.pass(500);
+    for (let tries = 1; tries < 8; tries += 1) {
+      expect(sockets).toHaveLength(1 + tries);
+      sockets[tries]?.end(1006);
+      await platform.pass(499);
+      expect(sockets).toHaveLength(1 + tries);
+      await platform.pass(1);
+    }
+    expect(sockets).toHaveLength(9);
+    sockets[8]?.end(1006);
+    await platform.pass(20_000);
+    expect(sockets).toHaveLength(9);
+    expect(new Set(sockets.slice(1).map(({ url }) => url)).size).toBe(1);
+    first.say(message('a'));
+    expect(heard).toHaveLength(1);
+    expect(client.state).toBe('open');
+    expect([...all('gap'), ...all('move')]).toEqual([]);
+    // It can be asked again.
+    first.say(ask);
+    await platform.pass(500);
+    expect(sockets).toHaveLength(10);
+  });
+
+  it('looks no longer than the gateway said', async () => {
+    const { platform, first, sockets } = await openFake();
+    first.say({ ...ask, giveUpAfterMs: 2400 });
+    for (const at of [1, 2]) {
+      await platform.pass(1000);
+      sockets[at]?.end(1006);
+    }
+    await platform.pass(20_000);
+    expect(sockets).toHaveLength(3);
+  });
+
+  it.each([1008, 4403, 1003, 4406])(
+    'keeps the old connection where the new one is closed with %i',
+    async (code) => {
+      const { client, platform, first, sockets } = await openFake();
+      first.say(ask);
+      await platform.pass(500);
+      sockets[1]?.welcome();
+      sockets[1]?.end(code);
+      expect(client.state).toBe('open');
+      expect(first.closedWith).toBeUndefined();
+      await platform.pass(1000);
+      expect(sockets).toHaveLength(3);
+    },
+  );
+
+  it('stays on both connections until the new one has every channel, however long that takes', async () => {
+    const { platform, first, sockets, heard, all } = await openFake(['room:1', 'room:2']);
+    first.say(ask);
+    await platform.pass(500);
+    const [, next] = sockets;
+    next?.welcome();
+    next?.sync();
+    await settle();
+    next?.ok(next.takeOne('subscribe'), {
+      channels: [
+        { channel: 'room:1' },
+        {
+          channel: 'room:2',
+          error: { code: 'bus_unavailable', message: 'no', retryable: true, retryAfterMs: 20_000 },
+        },
+      ],
+    });
+    next?.say(message('b'));
+    await platform.pass(19_000);
+    expect(first.sync()).toBe(0);
+    first.say(message('a'), message('b'));
+    expect(heard.map(([, data]) => data)).toEqual(['a', 'b']);
+    await platform.pass(1000);
+    next?.subscribeAll();
+    await platform.pass(100);
+    expect(first.sync()).toBe(1);
+    await settle();
+    expect(first.closedWith).toBe(1000);
+    expect(all('gap')).toEqual([]);
+  });
+
+  it('goes anywhere as soon as it must: where the pod drains, or is lost', async () => {
+    const drained = await openFake();
+    drained.first.say(ask);
+    await drained.platform.pass(100);
+    drained.first.say({ type: 'goodbye', code: 1012, reconnectAfterMs: 1000, closeAfterMs: 6000 });
+    drained.first.say(ask);
+    await drained.platform.pass(1000);
+    expect(drained.sockets.map(({ url }) => url)).toEqual(Array(2).fill('ws://gateway/ws?moves=true'));
+    await enter(drained.sockets[1]);
+    drained.first.sync();
+    await settle();
+    expect(drained.all('move')).toEqual([{ code: 1012 }]);
+
+    const lost = await openFake();
+    lost.first.say(ask);
+    await lost.platform.pass(500);
+    lost.first.end(1006);
+    lost.sockets[1]?.end(1006);
+    expect(lost.client.state).toBe('reconnecting');
+    await lost.platform.pass(30_000);
+    expect(lost.sockets[2]?.url).toBe('ws://gateway/ws?moves=true');
+  });
+
+  it('leaves a gateway that does not say whether everything has come, and tells a gap', async () => {
+    const { platform, first, sockets, all, heard } = await openFake(['room:1']);
+    first.say(ask);
+    await platform.pass(500);
+    await enter(sockets[1]);
+    sockets[1]?.say(message('b'));
+    await platform.pass(9999);
+    expect(first.closedWith).toBeUndefined();
+    await platform.pass(1);
+    expect(first.closedWith).toBe(1000);
+    expect(all('gap')).toEqual([
+      { direct: true, reason: 'reconnect' },
+      { channel: 'room:1', reason: 'reconnect' },
+    ]);
+    expect(heard.map(([, data]) => data)).toEqual(['b']);
   });
 });
 

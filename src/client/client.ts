@@ -11,7 +11,7 @@ import {
   type PresenceChange,
   type State,
 } from './events.ts';
-import { type Frame, Link, type LinkOwner } from './link.ts';
+import { type Answer, type Frame, Link, type LinkOwner } from './link.ts';
 import { Outbox, type Sending } from './outbox.ts';
 import { type Platform, system } from './platform.ts';
 import { backoffMs, type ConnectOptions, type Settings, settingsOf } from './settings.ts';
@@ -37,9 +37,24 @@ export type { ConnectOptions } from './settings.ts';
 export type { SubscribeOptions, Subscription } from './subscriptions.ts';
 
 /** Of the time that a gateway leaves for a move, this share is used: what comes last must come before it closes. */
-const OPEN_SHARE = 0.5;
 const LEAVE_SHARE = 0.8;
-const MIN_LEFT_MS = 50;
+const OPEN_SHARE = 0.5;
+
+/** How often a client that may stay looks for another pod. Where half of the pods are full, one of 250 finds none. */
+const MAX_TRIES = 8;
+
+/** How long to wait before it is asked again whether everything has come. */
+const ASK_AGAIN_MS = 100;
+
+/** What the gateway said: that this client should go, or must. */
+interface Going {
+  readonly code: number;
+  /** It need not go: the connection is not closed. */
+  readonly mayStay: boolean;
+  /** Until when it looks for another pod, or has its connection, which is closed a little later. */
+  readonly untilMs: number;
+  tries: number;
+}
 
 /** How a message is sent. */
 export interface SendOptions {
@@ -119,16 +134,17 @@ export class Client {
   #opening: Link | undefined;
   /** The one that was used before, and is open for what is still on its way. */
   #leaving: Link | undefined;
-  /** Why the gateway wants this client to move; undefined where it does not. */
-  #moveCode: number | undefined;
-  /** When the gateway closes the connection that it wants to be rid of. */
-  #closesAtMs = 0;
+  /** What the gateway of the connection that is used said; undefined where it wants nothing. */
+  #going: Going | undefined;
+  /** The same of the connection that was used before. */
+  #gone: Going | undefined;
   /** Counts the tries to open, so that one that was overtaken notices. */
   #opens = 0;
   #attempt = 0;
   readonly #retryTimer: Timer;
   readonly #stableTimer: Timer;
   readonly #leaveTimer: Timer;
+  readonly #pauseTimer: Timer;
   readonly #direct = new Stream(undefined, undefined, this.#events, (message) =>
     this.#events.emit('direct', message),
   );
@@ -145,6 +161,7 @@ export class Client {
     this.#retryTimer = new Timer(platform);
     this.#stableTimer = new Timer(platform);
     this.#leaveTimer = new Timer(platform);
+    this.#pauseTimer = new Timer(platform);
     this.#subscriptions = new Subscriptions(settings, platform, this.#events);
     this.#outbox = new Outbox(settings, platform);
     this.#tokens = token && new Tokens(token, settings, platform, () => void this.#renewToken());
@@ -229,7 +246,9 @@ export class Client {
     }
     if (open !== this.#opens) return;
     try {
-      this.#opening = new Link(this.#settings, this.#platform, token, this.#owner);
+      // It can move, and who moves while it may stay is only let in where there is room.
+      const query = `moves=true${this.#going?.mayStay ? '&moving=true' : ''}`;
+      this.#opening = new Link(this.#settings, this.#platform, token, query, this.#owner);
     } catch (cause) {
       // Trying again would not help.
       this.#fail(new ClientError('connect', String(cause), { cause }));
@@ -243,34 +262,56 @@ export class Client {
     this.#opening = undefined;
     this.#link = link;
     this.#leaving = old;
+    this.#gone = this.#going;
+    this.#going = undefined;
     this.#user = welcome.user as string;
     this.#tokens?.accepted(welcome.tokenExpiresInMs as number | undefined);
     this.#stableTimer.set(this.#settings.stableMs, () => {
       this.#attempt = 0;
     });
     if (this.#state !== 'open') this.#setState('open');
-    this.#direct.begin(link);
-    this.#direct.subscribed(link, {});
     // What is published must come back to who has subscribed before, so it waits, or takes the old way as yet.
     this.#outbox.use(old, true);
-    this.#subscriptions.use(link, () => {
-      if (this.#link !== link) return;
-      this.#outbox.use(link, this.#leaving !== undefined);
-      if (this.#leaving !== undefined) this.#leaveSoon();
-    });
-    if (old !== undefined) this.#events.emit('move', { code: this.#moveCode ?? 0 });
-    this.#moveCode = undefined;
+    void this.#goOver(link, old);
   }
 
-  /** Leaves the connection that was used before when nothing is on its way over it any more: after a while, and not
-   * while it lags behind the new one, unless the gateway is about to close it. */
-  #leaveSoon(): void {
-    const leftMs = LEAVE_SHARE * (this.#closesAtMs - this.#platform.now());
-    this.#leaveTimer.set(Math.min(this.#settings.overlapMs, leftMs), () => {
-      const isBehind = [...this.#streams()].some((stream) => stream.isBehind);
-      if (isBehind && leftMs > MIN_LEFT_MS) this.#leaveSoon();
-      else this.#leave(true);
-    });
+  /** Makes everything on the new connection, and leaves the old one when nothing can be lost by it. What comes is exact
+   * because both are asked to catch up: first the new one, which from then on brings nothing that the old one may have
+   * brought before; and when it is subscribed to everything the old one, which then has brought all of before. */
+  async #goOver(link: Link, old: Link | undefined): Promise<void> {
+    if (old !== undefined) {
+      for (const stream of this.#streams()) stream.expectMove();
+      this.#leaveBy(Infinity);
+      while (link === this.#link && old === this.#leaving && !(await caughtUp(link))) await this.#pause();
+    }
+    if (link !== this.#link) return;
+    this.#direct.begin(link);
+    this.#direct.subscribed(link, {});
+    await this.#subscriptions.use(link);
+    if (link !== this.#link) return;
+    this.#outbox.use(link, this.#leaving !== undefined);
+    while (link === this.#link && this.#leaving !== undefined) {
+      if (this.#isLive(link)) {
+        this.#leaveBy(this.#settings.pongTimeoutMs);
+        if ((await caughtUp(this.#leaving)) && this.#leaving?.isIdle) return this.#leave(true);
+      }
+      await this.#pause();
+    }
+  }
+
+  #isLive(link: Link): boolean {
+    return [...this.#streams()].every((stream) => stream.isLive(link));
+  }
+
+  #pause(): Promise<void> {
+    return new Promise((resolve) => this.#pauseTimer.set(ASK_AGAIN_MS, resolve));
+  }
+
+  /** The old connection is left after so long whatever it may still bring, and before the gateway closes it. */
+  #leaveBy(ms: number): void {
+    const { mayStay, untilMs } = this.#gone ?? {};
+    const byMs = Math.min(ms, mayStay ? Infinity : Number(untilMs) - this.#platform.now());
+    if (byMs < Infinity) this.#leaveTimer.set(byMs, () => this.#leave(false));
   }
 
   /** Closes the connection that was used before. */
@@ -281,12 +322,13 @@ export class Client {
   }
 
   #left(link: Link, emptied: boolean): void {
+    this.#outbox.left(link);
+    for (const stream of this.#streams()) stream.left(link, emptied);
     if (link === this.#leaving) {
       this.#leaving = undefined;
       this.#leaveTimer.clear();
+      this.#events.emit('move', { code: this.#gone?.code ?? 0 });
     }
-    this.#outbox.left(link);
-    for (const stream of this.#streams()) stream.left(link, emptied);
   }
 
   #ended(link: Link, reason: CloseReason): void {
@@ -296,24 +338,38 @@ export class Client {
     }
     if (link === this.#opening) this.#opening = undefined;
     if (link === this.#link) {
-      this.#link = undefined;
-      this.#subscriptions.use(undefined);
-      this.#moveCode = undefined;
+      // Where there is the old one still, it is used again.
+      const old = this.#leaving;
+      this.#leaving = undefined;
+      this.#leaveTimer.clear();
+      this.#link = old;
+      this.#going = old && this.#gone;
       this.#stableTimer.clear();
-      this.#tokens?.stop();
+      if (old === undefined) this.#tokens?.stop();
       this.#left(link, false);
-      this.#leave(false);
+      this.#outbox.use(old, false);
+      void this.#subscriptions.use(old);
     }
     const action = actionAfter(reason.code);
     if (action === 'refresh') this.#tokens?.refused();
-    if (action === 'stop' || (action === 'refresh' && this.#tokens === undefined)) void this.#close(reason);
+    const isFinal = action === 'stop' || (action === 'refresh' && this.#tokens === undefined);
+    if (isFinal && !this.#going?.mayStay) void this.#close(reason);
     // Where the next one is on its way already, it is waited for.
     else if (this.#opening === undefined) this.#retry(reason);
-    else this.#setState('reconnecting', reason);
+    else if (this.#link === undefined) this.#setState('reconnecting', reason);
   }
 
-  /** Tries again: when the gateway said, or after a while. */
+  /** Tries again: when the gateway said, or after a while. Who may stay does so after some tries; until then the load
+   * balancer may choose another pod the next time. */
   #retry(reason: CloseReason): void {
+    const going = this.#going;
+    if (going?.mayStay) {
+      const waitMs = this.#settings.backoffMs * (0.5 + this.#platform.random());
+      const isLast = ++going.tries === MAX_TRIES || this.#platform.now() + waitMs > going.untilMs;
+      if (isLast) this.#going = undefined;
+      else this.#openAfter(waitMs);
+      return;
+    }
     const hint = /reconnect after (\d+) ms/.exec(reason.reason)?.[1];
     const waitMs = hint ? Number(hint) : backoffMs(this.#settings, this.#attempt++, this.#platform.random());
     this.#openAfter(waitMs);
@@ -327,12 +383,13 @@ export class Client {
 
   /** The gateway wants this client to go. It has its reasons for the time that it names; but what is left after it must
    * be enough to open the next connection. */
-  #goodbye(link: Link, { code, reconnectAfterMs, closeAfterMs }: Frame): void {
-    if (link !== this.#link || this.#moveCode !== undefined) return;
-    this.#moveCode = Number(code);
-    this.#closesAtMs = this.#platform.now() + Number(closeAfterMs);
-    for (const stream of this.#streams()) stream.expectMove();
-    this.#openAfter(Math.min(Number(reconnectAfterMs), Number(closeAfterMs) * OPEN_SHARE));
+  #goodbye(link: Link, { code, reconnectAfterMs, closeAfterMs, move, giveUpAfterMs }: Frame): void {
+    const mayStay = move === true;
+    // That it must is more than that it should.
+    if (link !== this.#link || (this.#going && (mayStay || !this.#going.mayStay))) return;
+    const forMs = mayStay ? Number(giveUpAfterMs) : Number(closeAfterMs) * LEAVE_SHARE;
+    this.#going = { code: Number(code), mayStay, untilMs: this.#platform.now() + forMs, tries: 0 };
+    if (this.#opening === undefined) this.#openAfter(Math.min(Number(reconnectAfterMs), forMs * OPEN_SHARE));
   }
 
   async #renewToken(): Promise<void> {
@@ -365,7 +422,8 @@ export class Client {
 
   async #close(reason: CloseReason): Promise<void> {
     if (this.#closing === undefined) {
-      for (const timer of [this.#retryTimer, this.#stableTimer, this.#leaveTimer]) timer.clear();
+      for (const timer of [this.#retryTimer, this.#stableTimer, this.#leaveTimer, this.#pauseTimer])
+        timer.clear();
       this.#offOnline();
       this.#settings.signal?.removeEventListener('abort', this.#onAbort);
       this.#tokens?.stop();
@@ -422,6 +480,12 @@ export class Client {
     this.#subscriptions.flush();
     return this.#outbox.add(sending);
   }
+}
+
+/** Whether everything that was published until now has come over this link: told by the gateway, or never to be. */
+async function caughtUp(link: Link): Promise<boolean> {
+  const answer = await new Promise<Answer>((resolve) => link.request('{"type":"sync"}', resolve));
+  return answer?.type === 'ok' || answer?.retryable === false;
 }
 
 function publishedOf({ id, position, replicated }: Frame): Published {

@@ -53,7 +53,13 @@ export class Link {
   #gone = () => {};
 
   /** Begins to connect. @throws where the URL is none, or the token cannot be one. */
-  constructor(settings: Settings, platform: Platform, token: string | undefined, owner: LinkOwner) {
+  constructor(
+    settings: Settings,
+    platform: Platform,
+    token: string | undefined,
+    query: string,
+    owner: LinkOwner,
+  ) {
     this.#settings = settings;
     this.#platform = platform;
     this.#owner = owner;
@@ -61,7 +67,7 @@ export class Link {
     const WebSocket = settings.WebSocket ?? (globalThis.WebSocket as WebSocketConstructor);
     // The token is not in the URL, which proxies log.
     this.#socket = new WebSocket(
-      settings.url,
+      settings.url + (settings.url.includes('?') ? '&' : '?') + query,
       token === undefined ? [SUBPROTOCOL] : [SUBPROTOCOL, `bearer.${token}`],
     );
     this.#socket.onmessage = ({ data }) => this.#hear(data);
@@ -76,6 +82,11 @@ export class Link {
   /** The largest frame that the gateway takes. */
   get maxMessageBytes(): number {
     return this.#maxMessageBytes;
+  }
+
+  /** Every command is answered. */
+  get isIdle(): boolean {
+    return this.#waiting.size === 0;
   }
 
   /** Sends a command, the JSON text of an object without `ref`, and tells its answer once. */

@@ -24,9 +24,6 @@ export interface ConnectOptions {
   readonly answerTimeoutMs?: number;
   /** After a connection was open for so long, tries are counted anew. Default: 5000. */
   readonly stableMs?: number;
-  /** How long the old connection is kept after a move, for what is on its way over it, where the gateway leaves so
-   * much time. Default: 1000. */
-  readonly overlapMs?: number;
   /** How many publishes and other calls may be unanswered, offline or not; one more is rejected. Default: 1000. */
   readonly maxQueued?: number;
   /** How many bytes they may have together. Default: 1048576. */
@@ -40,7 +37,6 @@ const defaults = {
   pongTimeoutMs: 10_000,
   answerTimeoutMs: 30_000,
   stableMs: 5000,
-  overlapMs: 1000,
   maxQueued: 1000,
   maxQueuedBytes: 1_048_576,
 };

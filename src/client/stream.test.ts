@@ -50,66 +50,63 @@ describe('a stream without history', () => {
     expect(stream.position).toBeUndefined();
   });
 
-  it('goes over when the old link has come to where the new one began', () => {
+  it('hears the old link until that is left, then what the new one had already, and the rest', () => {
     const { stream, told, enter } = record();
     enter(one);
-    stream.expectMove();
     stream.receive(one, message('a'));
+    stream.expectMove();
     enter(two);
-    stream.receive(two, message('c'));
-    stream.receive(two, message('d'));
-    stream.receive(one, message('b'));
-    expect(told).toEqual(['a', 'b']);
-    stream.receive(one, message('c'));
+    for (const id of ['c', 'd', 'e']) stream.receive(two, message(id));
+    for (const id of ['b', 'c', 'd']) stream.receive(one, message(id));
     expect(told).toEqual(['a', 'b', 'c', 'd']);
-    stream.receive(one, message('d'));
-    stream.receive(two, message('e'));
     stream.left(one, true);
-    expect(told).toEqual(['a', 'b', 'c', 'd', 'e']);
+    stream.receive(one, message('late'));
+    stream.receive(two, message('f'));
+    expect(told).toEqual(['a', 'b', 'c', 'd', 'e', 'f']);
   });
 
-  it('goes over when the new link has come to where the old one is', () => {
+  it('knows what the old link brought before it was left, where the new gateway is behind', () => {
     const { stream, told, enter } = record();
     enter(one);
     stream.expectMove();
-    enter(two);
     for (const id of ['a', 'b', 'c']) stream.receive(one, message(id));
-    for (const id of ['b', 'c', 'd']) stream.receive(two, message(id));
-    stream.receive(one, message('d'));
-    expect(told).toEqual(['a', 'b', 'c', 'd']);
-  });
-
-  it('knows what came before the new link was there, where the new gateway is behind', () => {
-    const { stream, told, enter } = record();
-    enter(one);
-    stream.expectMove();
-    stream.receive(one, message('a'));
     enter(two);
     stream.receive(two, message('a'));
-    stream.receive(two, message('b'));
-    expect(told).toEqual(['a', 'b']);
+    stream.left(one, true);
+    for (const id of ['b', 'c', 'd']) stream.receive(two, message(id));
+    expect(told).toEqual(['a', 'b', 'c', 'd']);
   });
 
-  it('goes over without a gap where the old link was open long enough and the new one brought nothing more', () => {
+  it('goes over without a gap where neither link brought anything', () => {
     const { stream, told, enter } = record();
     enter(one);
+    stream.expectMove();
     enter(two);
-    stream.receive(one, message('a'));
-    expect(stream.isBehind).toBe(false);
     stream.left(one, true);
     stream.receive(two, message('b'));
-    expect(told).toEqual(['a', 'b']);
+    expect(told).toEqual(['b']);
   });
 
-  it('tells a gap where the old link was behind until it was left', () => {
+  it('tells a gap where it is not known that the old link had brought everything', () => {
     const { stream, told, enter } = record();
     enter(one);
+    stream.expectMove();
     enter(two);
     stream.receive(two, message('b'));
-    expect(stream.isBehind).toBe(true);
     expect(told).toEqual([]);
-    stream.left(one, true);
+    stream.left(one, false);
     expect(told).toEqual(['gap reconnect', 'b']);
+  });
+
+  it('tells no gap where the old link had come to where the new one began before it was lost', () => {
+    const { stream, told, enter } = record();
+    enter(one);
+    stream.expectMove();
+    enter(two);
+    for (const id of ['b', 'c']) stream.receive(two, message(id));
+    for (const id of ['a', 'b']) stream.receive(one, message(id));
+    stream.left(one, false);
+    expect(told).toEqual(['a', 'b', 'c']);
   });
 
   it('tells a gap when the old link is lost before its time', () => {
@@ -135,14 +132,16 @@ describe('a stream without history', () => {
   it('stays where it is when the new link is lost, and can go over to a third', () => {
     const { stream, told, enter } = record();
     enter(one);
+    stream.expectMove();
     enter(two);
     stream.receive(two, message('a'));
     stream.left(two, false);
     stream.receive(one, message('a'));
+    stream.expectMove();
     enter(three);
     stream.receive(one, message('b'));
-    stream.receive(three, message('b'));
-    stream.receive(three, message('c'));
+    for (const id of ['b', 'c']) stream.receive(three, message(id));
+    stream.left(one, true);
     expect(told).toEqual(['a', 'b', 'c']);
   });
 
@@ -158,24 +157,43 @@ describe('a stream without history', () => {
   it('does not deliver what this client has published and does not want, over whichever link it comes', () => {
     const { stream, told, enter } = record();
     enter(one);
+    stream.expectMove();
     stream.own({ id: 'mine', position: undefined });
     enter(two);
-    stream.receive(two, message('mine'));
-    expect(stream.isBehind).toBe(false);
+    // The old link leaves out only what was published over it.
+    for (const id of ['a', 'b']) stream.receive(one, message(id));
+    for (const id of ['a', 'mine', 'b', 'c']) stream.receive(two, message(id));
     stream.left(one, true);
-    stream.receive(two, message('b'));
-    expect(told).toEqual(['b']);
+    expect(told).toEqual(['a', 'b', 'c']);
   });
 
-  it('tells a gap on a raw channel, whose messages cannot be compared', () => {
+  it('tells a gap on a raw channel where something came meanwhile: its messages cannot be compared', () => {
     const { stream, told, enter } = record();
     enter(one);
+    stream.expectMove();
     stream.receive(one, raw('a'));
     enter(two);
-    stream.receive(one, raw('b'));
     stream.receive(two, raw('b'));
-    stream.receive(one, raw('c'));
-    expect(told).toEqual(['a', 'b', 'gap reconnect', 'b']);
+    stream.left(one, true);
+    stream.expectMove();
+    enter(three);
+    stream.left(two, true);
+    stream.receive(three, raw('c'));
+    expect(told).toEqual(['a', 'gap reconnect', 'b', 'c']);
+  });
+
+  it('stays with the old link when the new one is lost, also where it is asked for once more there', () => {
+    const { stream, told, enter } = record();
+    enter(one);
+    stream.expectMove();
+    enter(two);
+    expect([one, two].map((it) => stream.isLive(it))).toEqual([true, true]);
+    stream.receive(two, message('a'));
+    stream.left(two, false);
+    enter(one);
+    for (const id of ['a', 'b']) stream.receive(one, message(id));
+    expect(told).toEqual(['a', 'b']);
+    expect([one, two].map((it) => stream.isLive(it))).toEqual([true, false]);
   });
 
   it('passes on the gaps that the gateway tells of', () => {
@@ -210,19 +228,43 @@ describe('a stream with history', () => {
     expect(told).toEqual(['gap trimmed 9-e']);
   });
 
-  it('goes over as soon as the new link has its history, and drops what the old one brought meanwhile', () => {
+  it('hears the old link until that is left, and from the new one what came after, each once', () => {
     const { stream, told, enter } = record();
     enter(one, { position: '1-a' });
-    stream.expectMove();
     stream.receive(one, durable('2-b'));
+    stream.expectMove();
     stream.begin(two);
     stream.receive(one, durable('3-c'));
     stream.subscribed(two, { recovered: true, position: '4-d' });
     stream.receive(one, durable('4-d'));
     for (const position of ['3-c', '4-d', '5-e']) stream.receive(two, durable(position));
     stream.left(one, true);
-    expect(told).toEqual(['2-b', '3-c', '4-d', '5-e']);
-    expect(stream.position).toBe('5-e');
+    stream.receive(two, durable('6-f'));
+    expect(told).toEqual(['2-b', '3-c', '4-d', '5-e', '6-f']);
+    expect(stream.position).toBe('6-f');
+  });
+
+  it('loses nothing where the old link is cut, since the new one has its history', () => {
+    const { stream, told, enter } = record();
+    enter(one, { position: '1-a' });
+    stream.expectMove();
+    enter(two, { recovered: true, position: '3-c' });
+    for (const position of ['2-b', '3-c']) stream.receive(two, durable(position));
+    stream.left(one, false);
+    stream.receive(two, durable('4-d'));
+    expect(told).toEqual(['2-b', '3-c', '4-d']);
+  });
+
+  it('goes over at once where the new gateway does not know the position, and tells why', () => {
+    const { stream, told, enter } = record();
+    enter(one, { position: '1-a' });
+    stream.expectMove();
+    enter(two, { recovered: false, reason: 'forked', position: '9-x' });
+    stream.receive(one, durable('2-b'));
+    stream.receive(two, durable('10-y'));
+    expect(told).toEqual(['gap forked 9-x', '10-y']);
+    stream.left(one, true);
+    expect(stream.position).toBe('10-y');
   });
 
   it('does not replay what this client has published and does not want, but stands behind it', () => {
@@ -239,8 +281,8 @@ describe('a stream with history', () => {
 });
 
 describe('a move', () => {
-  // Two gateways have the same messages in the same order, each in its own time; the new one from somewhere on that
-  // the old one will still reach. Whatever the times are, the application gets each message once, in order.
+  // Two gateways have the same messages in the same order, each in its own time; the new one from somewhere on. When
+  // the old one is left it has brought at least what came before that.
   const moves = fc
     .record({
       count: fc.integer({ min: 0, max: 12 }),
@@ -251,36 +293,59 @@ describe('a move', () => {
     })
     .map((it) => ({ ...it, begin: Math.min(it.begin, it.count) }));
 
-  it('loses, doubles and reorders nothing, however the two links run', () => {
+  it('loses, doubles and reorders nothing, however the two links run, with history or without', () => {
     fc.assert(
-      fc.property(moves, ({ count, begin, steps, ackAt }) => {
+      fc.property(moves, fc.boolean(), ({ count, begin, steps, ackAt }, hasHistory) => {
         const { stream, told, enter } = record();
-        const ids = Array.from({ length: count }, (_, at) => `m${at}`);
-        enter(one);
+        const make = hasHistory ? durable : message;
+        const ids = Array.from({ length: count }, (_, at) => `${at + 1}-m`);
+        enter(one, hasHistory ? { position: '0-0' } : {});
         stream.expectMove();
-        let [old, fresh] = [0, begin];
-        let acked = false;
-        stream.begin(two);
-        const ack = () => {
-          if (!acked) stream.subscribed(two, {});
-          acked = true;
-        };
+        let old = 0;
+        let fresh = Infinity;
         const step = (isOld: boolean) => {
-          if (isOld && old < count) stream.receive(one, message(ids[old++] ?? ''));
-          if (!isOld && fresh < count) stream.receive(two, message(ids[fresh++] ?? ''));
+          if (isOld && old < count) stream.receive(one, make(ids[old++] ?? ''));
+          if (!isOld && fresh < count) stream.receive(two, make(ids[fresh++] ?? ''));
+        };
+        const ack = () => {
+          if (fresh !== Infinity) return;
+          stream.begin(two);
+          // With a history it begins where the client is, otherwise where it happens to.
+          fresh = hasHistory ? old : begin;
+          stream.subscribed(two, hasHistory ? { recovered: true, position: 'head' } : {});
         };
         for (const [at, isOld] of steps.entries()) {
           if (at === ackAt) ack();
           step(isOld);
         }
         ack();
-        // The old link stays until it has brought everything that the new one will not.
-        while (old < count) step(true);
+        while (!hasHistory && old < begin) step(true);
         stream.left(one, true);
         while (fresh < count) step(false);
         expect(told).toEqual(ids);
       }),
-      { numRuns: 2000 },
+      { numRuns: 3000 },
+    );
+  });
+
+  it('loses, doubles and reorders nothing where the new link is lost and the old one goes on', () => {
+    fc.assert(
+      fc.property(moves, ({ count, begin, steps }) => {
+        const { stream, told, enter } = record();
+        const ids = Array.from({ length: count }, (_, at) => `m${at}`);
+        enter(one);
+        stream.expectMove();
+        let [old, fresh] = [0, begin];
+        enter(two);
+        for (const isOld of steps) {
+          if (isOld && old < count) stream.receive(one, message(ids[old++] ?? ''));
+          if (!isOld && fresh < count) stream.receive(two, message(ids[fresh++] ?? ''));
+        }
+        stream.left(two, false);
+        while (old < count) stream.receive(one, message(ids[old++] ?? ''));
+        expect(told).toEqual(ids);
+      }),
+      { numRuns: 1000 },
     );
   });
 

@@ -45,10 +45,10 @@ export class Stream {
   #source: Source | undefined;
   /** While it goes over: whose messages will count, and what came over it before its time. */
   #next: (Source & { readonly held: Item[] }) | undefined;
-  /** Names of the messages that came while a move was in sight. */
-  #seen: Set<string> | undefined;
+  /** Names of the messages that came since a move began. */
+  #seen: Set<string | undefined> | undefined;
   /** After a move: names of messages that the new link may bring once more. */
-  #known: Set<string> | undefined;
+  #known: Set<string | undefined> | undefined;
   /** Names of the last messages that this client published and does not want. The gateway leaves them out on the
    * connection they came from, but not in a history, nor on another connection. */
   readonly #own = new Set<string>();
@@ -67,29 +67,24 @@ export class Stream {
     this.#deliver = deliver;
   }
 
-  /** A move is in sight: from now on it is kept in mind what came. */
+  /** A move begins: from now on it is kept in mind what comes. The new link must bring nothing of before. */
   expectMove(): void {
-    this.#seen ??= new Set();
+    this.#seen = new Set();
   }
 
-  /** It is being subscribed on this link, with its position. Where another one brings its messages, it goes over as
-   * soon as nothing can be lost by it. */
+  /** It is being subscribed on this link, with its position. Where another one brings its messages, that one counts
+   * until it is left. */
   begin(link: Link): void {
     const source = { link, after: this.position, live: false };
-    if (this.#source?.live) {
-      this.expectMove();
-      this.#next = { ...source, seamless: true, held: [] };
-    } else {
-      this.#source = { ...source, seamless: false };
-      this.#seen = undefined;
-    }
+    if (!this.#source?.live) this.#source = { ...source, seamless: false };
+    else if (this.#source.link !== link) this.#next = { ...source, seamless: true, held: [] };
   }
 
   /** It is subscribed on this link. */
   subscribed(link: Link, { recovered, reason, position }: Subscribed): void {
     const moving = this.#next?.link === link;
     const source = moving ? this.#next : this.#source;
-    if (source?.link !== link) return;
+    if (source?.link !== link || source.live) return;
     const hasHistory = recovered !== undefined || position !== undefined;
     if (!hasHistory) this.position = undefined;
     else if (source.after === undefined || recovered === false) this.position = position;
@@ -99,8 +94,13 @@ export class Stream {
     if (recovered && !moving) this.#owner.emit('recovery', { channel: this.channel ?? '' });
     source.live = true;
     this.#lived = true;
-    // With its history the new link brings all that the old one may still be about to.
-    if (moving && hasHistory) this.#goOver();
+    // What the old link goes on with is not what the new one knows.
+    if (moving && recovered === false) this.#goOver();
+  }
+
+  /** Whether it is subscribed on this link. */
+  isLive(link: Link): boolean {
+    return [this.#source, this.#next].some((source) => source?.link === link && source.live);
   }
 
   /** This client has published the message and does not want it. */
@@ -111,50 +111,29 @@ export class Stream {
 
   /** Takes a message or a gap from any link. */
   receive(link: Link, item: Item): void {
-    const name = nameOf(item);
-    const next = this.#next;
-    if (link === this.#source?.link) {
-      // The old link has come to where the new one began.
-      if (name !== undefined && next?.held.some((held) => nameOf(held) === name)) this.#goOver();
-      else this.#take(item, name);
-    } else if (link === next?.link) {
-      if (name !== undefined ? !this.#seen?.has(name) : item.type === 'gap') {
-        next.held.push(item);
-        return;
-      }
-      // The old link has brought it already, so the new one brings all that follows. Or, as on raw channels, messages
-      // have no name, so that the two links cannot be compared.
-      if (name === undefined) this.#lose(next);
-      next.live = true;
-      this.#goOver();
-      this.#take(item, name);
-    }
+    if (link === this.#source?.link) this.#take(item);
+    else if (link === this.#next?.link) this.#next.held.push(item);
   }
 
-  /** The old link has not brought yet what the new one has: something is still on its way over it. */
-  get isBehind(): boolean {
-    return this.#next?.held.some((held) => !this.#own.has(nameOf(held) ?? '')) ?? false;
-  }
-
-  /** The link is gone. `emptied`: it was left open for so long that, as far as can be known, it had brought all. */
+  /** The link is gone. `emptied`: it had brought everything that the next one was not there for. */
   left(link: Link, emptied: boolean): void {
-    if (link === this.#next?.link) {
-      // The old one brings what was held, too.
-      this.#next = undefined;
-    } else if (link === this.#source?.link) {
-      this.#source = undefined;
-      if (this.#next === undefined) this.#seen = undefined;
-      else {
-        if (!emptied || !this.#next.live || this.isBehind) this.#lose(this.#next);
-        this.#goOver();
-      }
+    const next = this.#next;
+    if (link !== this.#source?.link || next === undefined) {
+      // Where it was the new one, the old one brings what was held, too.
+      if (link === this.#source?.link) this.#source = undefined;
+      this.#next = this.#seen = undefined;
+      return;
     }
-  }
-
-  /** Messages between the old link and the new one may be lost: told now, or when it is live. */
-  #lose(next: Source): void {
-    next.seamless = false;
-    if (next.live) this.#tellGap('reconnect', undefined);
+    // With a history the new link brings all that the old one has not. Otherwise something may be lost, unless the old
+    // one had come to where the new one begins; and messages of raw channels have no name to compare.
+    const names = next.held.filter(({ type }) => type === 'message').map(nameOf);
+    const isRaw = this.#seen?.has(undefined) || names.includes(undefined);
+    const meets = emptied || names.some((name) => this.#seen?.has(name));
+    if (next.after === undefined && (isRaw || !meets)) {
+      next.seamless = false;
+      if (next.live) this.#tellGap('reconnect', undefined);
+    }
+    this.#goOver();
   }
 
   /** From now on the new link counts. */
@@ -164,21 +143,24 @@ export class Stream {
     this.#next = undefined;
     this.#known = this.#seen;
     this.#seen = undefined;
-    for (const item of next?.held ?? []) this.#take(item, nameOf(item));
+    for (const item of next?.held ?? []) this.#take(item);
   }
 
-  #take(item: Item, name: string | undefined): void {
-    if (name !== undefined) {
-      if (this.#known?.has(name)) return;
-      // Both links bring messages in the same order: after one that is new, there are no more that are known.
-      this.#known = undefined;
-      this.#seen?.add(name);
+  #take(item: Item): void {
+    const { type, ...rest } = item;
+    if (type === 'gap') {
+      this.position = item.position ?? this.position;
+      this.#owner.emit('gap', rest as Gap);
+      return;
     }
+    const name = nameOf(item);
+    if (name !== undefined && this.#known?.has(name)) return;
+    this.#seen?.add(name);
     this.position = item.position ?? this.position;
     if (name !== undefined && this.#own.delete(name)) return;
-    const { type, ...rest } = item;
-    if (type === 'gap') this.#owner.emit('gap', rest as Gap);
-    else this.#deliver(rest as Message);
+    // Both links bring messages in the same order: after one that is new, there are no more that are known.
+    this.#known = undefined;
+    this.#deliver(rest as Message);
   }
 
   #tellGap(reason: Gap['reason'], position: string | undefined): void {

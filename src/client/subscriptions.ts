@@ -93,10 +93,10 @@ export class Subscriptions {
     for (const { stream } of this.#entries.values()) yield stream;
   }
 
-  /** From now on this connection is asked; first, for everything. Calls `answered` when that is decided. */
-  use(link: Link | undefined, answered?: () => void): void {
+  /** From now on this connection is asked; first, for everything. Resolves when that is answered. */
+  use(link: Link | undefined): Promise<void> {
     this.#link = link;
-    if (link !== undefined) this.#askForAll(answered);
+    return new Promise((resolve) => this.#askForAll(resolve));
   }
 
   /** Tells the gateway of all changes so far, in as few commands as can be. */

@@ -141,7 +141,7 @@ var CLOSE_TIMEOUT_MS = 1e3;
 var _settings, _platform2, _owner, _socket, _timer, _waiting, _lastRef, _heardAtMs, _pingedAtMs, _pingIntervalMs, _maxMessageBytes, _ended, _gone, _Link_instances, hear_fn, welcome_fn, watch_fn, check_fn, fail_fn, end_fn, abandon_fn;
 var Link = class {
   /** Begins to connect. @throws where the URL is none, or the token cannot be one. */
-  constructor(settings, platform, token, owner) {
+  constructor(settings, platform, token, query, owner) {
     __privateAdd(this, _Link_instances);
     __privateAdd(this, _settings);
     __privateAdd(this, _platform2);
@@ -163,7 +163,7 @@ var Link = class {
     __privateSet(this, _timer, new Timer(platform));
     const WebSocket = settings.WebSocket ?? globalThis.WebSocket;
     __privateSet(this, _socket, new WebSocket(
-      settings.url,
+      settings.url + (settings.url.includes("?") ? "&" : "?") + query,
       token === void 0 ? [SUBPROTOCOL] : [SUBPROTOCOL, `bearer.${token}`]
     ));
     __privateGet(this, _socket).onmessage = ({ data }) => __privateMethod(this, _Link_instances, hear_fn).call(this, data);
@@ -178,6 +178,10 @@ var Link = class {
   /** The largest frame that the gateway takes. */
   get maxMessageBytes() {
     return __privateGet(this, _maxMessageBytes);
+  }
+  /** Every command is answered. */
+  get isIdle() {
+    return __privateGet(this, _waiting).size === 0;
   }
   /** Sends a command, the JSON text of an object without `ref`, and tells its answer once. */
   request(command, answered) {
@@ -292,7 +296,6 @@ var defaults = {
   pongTimeoutMs: 1e4,
   answerTimeoutMs: 3e4,
   stableMs: 5e3,
-  overlapMs: 1e3,
   maxQueued: 1e3,
   maxQueuedBytes: 1048576
 };
@@ -449,7 +452,7 @@ var system = {
 
 // src/client/stream.ts
 var MAX_OWN = 1e3;
-var _owner2, _deliver, _source, _next, _seen, _known, _own, _lived, _Stream_instances, lose_fn, goOver_fn, take_fn, tellGap_fn;
+var _owner2, _deliver, _source, _next, _seen, _known, _own, _lived, _Stream_instances, goOver_fn, take_fn, tellGap_fn;
 var Stream = class {
   constructor(channel, position, owner, deliver) {
     __privateAdd(this, _Stream_instances);
@@ -462,7 +465,7 @@ var Stream = class {
     __privateAdd(this, _source);
     /** While it goes over: whose messages will count, and what came over it before its time. */
     __privateAdd(this, _next);
-    /** Names of the messages that came while a move was in sight. */
+    /** Names of the messages that came since a move began. */
     __privateAdd(this, _seen);
     /** After a move: names of messages that the new link may bring once more. */
     __privateAdd(this, _known);
@@ -476,27 +479,22 @@ var Stream = class {
     __privateSet(this, _owner2, owner);
     __privateSet(this, _deliver, deliver);
   }
-  /** A move is in sight: from now on it is kept in mind what came. */
+  /** A move begins: from now on it is kept in mind what comes. The new link must bring nothing of before. */
   expectMove() {
-    __privateGet(this, _seen) ?? __privateSet(this, _seen, /* @__PURE__ */ new Set());
+    __privateSet(this, _seen, /* @__PURE__ */ new Set());
   }
-  /** It is being subscribed on this link, with its position. Where another one brings its messages, it goes over as
-   * soon as nothing can be lost by it. */
+  /** It is being subscribed on this link, with its position. Where another one brings its messages, that one counts
+   * until it is left. */
   begin(link) {
     const source = { link, after: this.position, live: false };
-    if (__privateGet(this, _source)?.live) {
-      this.expectMove();
-      __privateSet(this, _next, { ...source, seamless: true, held: [] });
-    } else {
-      __privateSet(this, _source, { ...source, seamless: false });
-      __privateSet(this, _seen, void 0);
-    }
+    if (!__privateGet(this, _source)?.live) __privateSet(this, _source, { ...source, seamless: false });
+    else if (__privateGet(this, _source).link !== link) __privateSet(this, _next, { ...source, seamless: true, held: [] });
   }
   /** It is subscribed on this link. */
   subscribed(link, { recovered, reason, position }) {
     const moving = __privateGet(this, _next)?.link === link;
     const source = moving ? __privateGet(this, _next) : __privateGet(this, _source);
-    if (source?.link !== link) return;
+    if (source?.link !== link || source.live) return;
     const hasHistory = recovered !== void 0 || position !== void 0;
     if (!hasHistory) this.position = void 0;
     else if (source.after === void 0 || recovered === false) this.position = position;
@@ -505,7 +503,11 @@ var Stream = class {
     if (recovered && !moving) __privateGet(this, _owner2).emit("recovery", { channel: this.channel ?? "" });
     source.live = true;
     __privateSet(this, _lived, true);
-    if (moving && hasHistory) __privateMethod(this, _Stream_instances, goOver_fn).call(this);
+    if (moving && recovered === false) __privateMethod(this, _Stream_instances, goOver_fn).call(this);
+  }
+  /** Whether it is subscribed on this link. */
+  isLive(link) {
+    return [__privateGet(this, _source), __privateGet(this, _next)].some((source) => source?.link === link && source.live);
   }
   /** This client has published the message and does not want it. */
   own({ id, position = id }) {
@@ -514,38 +516,25 @@ var Stream = class {
   }
   /** Takes a message or a gap from any link. */
   receive(link, item) {
-    const name = nameOf(item);
-    const next = __privateGet(this, _next);
-    if (link === __privateGet(this, _source)?.link) {
-      if (name !== void 0 && next?.held.some((held) => nameOf(held) === name)) __privateMethod(this, _Stream_instances, goOver_fn).call(this);
-      else __privateMethod(this, _Stream_instances, take_fn).call(this, item, name);
-    } else if (link === next?.link) {
-      if (name !== void 0 ? !__privateGet(this, _seen)?.has(name) : item.type === "gap") {
-        next.held.push(item);
-        return;
-      }
-      if (name === void 0) __privateMethod(this, _Stream_instances, lose_fn).call(this, next);
-      next.live = true;
-      __privateMethod(this, _Stream_instances, goOver_fn).call(this);
-      __privateMethod(this, _Stream_instances, take_fn).call(this, item, name);
-    }
+    if (link === __privateGet(this, _source)?.link) __privateMethod(this, _Stream_instances, take_fn).call(this, item);
+    else if (link === __privateGet(this, _next)?.link) __privateGet(this, _next).held.push(item);
   }
-  /** The old link has not brought yet what the new one has: something is still on its way over it. */
-  get isBehind() {
-    return __privateGet(this, _next)?.held.some((held) => !__privateGet(this, _own).has(nameOf(held) ?? "")) ?? false;
-  }
-  /** The link is gone. `emptied`: it was left open for so long that, as far as can be known, it had brought all. */
+  /** The link is gone. `emptied`: it had brought everything that the next one was not there for. */
   left(link, emptied) {
-    if (link === __privateGet(this, _next)?.link) {
-      __privateSet(this, _next, void 0);
-    } else if (link === __privateGet(this, _source)?.link) {
-      __privateSet(this, _source, void 0);
-      if (__privateGet(this, _next) === void 0) __privateSet(this, _seen, void 0);
-      else {
-        if (!emptied || !__privateGet(this, _next).live || this.isBehind) __privateMethod(this, _Stream_instances, lose_fn).call(this, __privateGet(this, _next));
-        __privateMethod(this, _Stream_instances, goOver_fn).call(this);
-      }
+    const next = __privateGet(this, _next);
+    if (link !== __privateGet(this, _source)?.link || next === void 0) {
+      if (link === __privateGet(this, _source)?.link) __privateSet(this, _source, void 0);
+      __privateSet(this, _next, __privateSet(this, _seen, void 0));
+      return;
     }
+    const names = next.held.filter(({ type }) => type === "message").map(nameOf);
+    const isRaw = __privateGet(this, _seen)?.has(void 0) || names.includes(void 0);
+    const meets = emptied || names.some((name) => __privateGet(this, _seen)?.has(name));
+    if (next.after === void 0 && (isRaw || !meets)) {
+      next.seamless = false;
+      if (next.live) __privateMethod(this, _Stream_instances, tellGap_fn).call(this, "reconnect", void 0);
+    }
+    __privateMethod(this, _Stream_instances, goOver_fn).call(this);
   }
 };
 _owner2 = new WeakMap();
@@ -557,11 +546,6 @@ _known = new WeakMap();
 _own = new WeakMap();
 _lived = new WeakMap();
 _Stream_instances = new WeakSet();
-/** Messages between the old link and the new one may be lost: told now, or when it is live. */
-lose_fn = function(next) {
-  next.seamless = false;
-  if (next.live) __privateMethod(this, _Stream_instances, tellGap_fn).call(this, "reconnect", void 0);
-};
 /** From now on the new link counts. */
 goOver_fn = function() {
   const next = __privateGet(this, _next);
@@ -569,19 +553,22 @@ goOver_fn = function() {
   __privateSet(this, _next, void 0);
   __privateSet(this, _known, __privateGet(this, _seen));
   __privateSet(this, _seen, void 0);
-  for (const item of next?.held ?? []) __privateMethod(this, _Stream_instances, take_fn).call(this, item, nameOf(item));
+  for (const item of next?.held ?? []) __privateMethod(this, _Stream_instances, take_fn).call(this, item);
 };
-take_fn = function(item, name) {
-  if (name !== void 0) {
-    if (__privateGet(this, _known)?.has(name)) return;
-    __privateSet(this, _known, void 0);
-    __privateGet(this, _seen)?.add(name);
+take_fn = function(item) {
+  const { type, ...rest } = item;
+  if (type === "gap") {
+    this.position = item.position ?? this.position;
+    __privateGet(this, _owner2).emit("gap", rest);
+    return;
   }
+  const name = nameOf(item);
+  if (name !== void 0 && __privateGet(this, _known)?.has(name)) return;
+  __privateGet(this, _seen)?.add(name);
   this.position = item.position ?? this.position;
   if (name !== void 0 && __privateGet(this, _own).delete(name)) return;
-  const { type, ...rest } = item;
-  if (type === "gap") __privateGet(this, _owner2).emit("gap", rest);
-  else __privateGet(this, _deliver).call(this, rest);
+  __privateSet(this, _known, void 0);
+  __privateGet(this, _deliver).call(this, rest);
 };
 tellGap_fn = function(reason, position) {
   const where = this.channel === void 0 ? { direct: true } : { channel: this.channel };
@@ -638,10 +625,10 @@ var Subscriptions = class {
   *streams() {
     for (const { stream } of __privateGet(this, _entries2).values()) yield stream;
   }
-  /** From now on this connection is asked; first, for everything. Calls `answered` when that is decided. */
-  use(link, answered) {
+  /** From now on this connection is asked; first, for everything. Resolves when that is answered. */
+  use(link) {
     __privateSet(this, _link2, link);
-    if (link !== void 0) __privateMethod(this, _Subscriptions_instances, askForAll_fn).call(this, answered);
+    return new Promise((resolve) => __privateMethod(this, _Subscriptions_instances, askForAll_fn).call(this, resolve));
   }
   /** Tells the gateway of all changes so far, in as few commands as can be. */
   flush(answered = () => {
@@ -854,13 +841,14 @@ _freshUntilMs = new WeakMap();
 _attempt2 = new WeakMap();
 
 // src/client/client.ts
-var OPEN_SHARE = 0.5;
 var LEAVE_SHARE = 0.8;
-var MIN_LEFT_MS = 50;
+var OPEN_SHARE = 0.5;
+var MAX_TRIES = 8;
+var ASK_AGAIN_MS = 100;
 function connect(options) {
   return new Client(options, system);
 }
-var _settings5, _platform6, _events2, _outbox, _tokens, _owner3, _offOnline, _onAbort, _state, _user, _link3, _opening, _leaving, _moveCode, _closesAtMs, _opens, _attempt3, _retryTimer2, _stableTimer, _leaveTimer, _direct, _subscriptions, _closedBy, _closing, _Client_instances, open_fn, welcomed_fn, leaveSoon_fn, leave_fn, left_fn, ended_fn, retry_fn, openAfter_fn, goodbye_fn, renewToken_fn, close_fn, setState_fn, received_fn, fail_fn2, streams_fn, ask_fn;
+var _settings5, _platform6, _events2, _outbox, _tokens, _owner3, _offOnline, _onAbort, _state, _user, _link3, _opening, _leaving, _going, _gone2, _opens, _attempt3, _retryTimer2, _stableTimer, _leaveTimer, _pauseTimer, _direct, _subscriptions, _closedBy, _closing, _Client_instances, open_fn, welcomed_fn, goOver_fn2, pause_fn, leaveBy_fn, leave_fn, left_fn, ended_fn, retry_fn, openAfter_fn, goodbye_fn, renewToken_fn, close_fn, setState_fn, received_fn, fail_fn2, streams_fn, ask_fn;
 var Client = class {
   /** Use {@link connect}. Tests bring a platform of their own. */
   constructor(options, platform) {
@@ -881,16 +869,17 @@ var Client = class {
     __privateAdd(this, _opening);
     /** The one that was used before, and is open for what is still on its way. */
     __privateAdd(this, _leaving);
-    /** Why the gateway wants this client to move; undefined where it does not. */
-    __privateAdd(this, _moveCode);
-    /** When the gateway closes the connection that it wants to be rid of. */
-    __privateAdd(this, _closesAtMs, 0);
+    /** What the gateway of the connection that is used said; undefined where it wants nothing. */
+    __privateAdd(this, _going);
+    /** The same of the connection that was used before. */
+    __privateAdd(this, _gone2);
     /** Counts the tries to open, so that one that was overtaken notices. */
     __privateAdd(this, _opens, 0);
     __privateAdd(this, _attempt3, 0);
     __privateAdd(this, _retryTimer2);
     __privateAdd(this, _stableTimer);
     __privateAdd(this, _leaveTimer);
+    __privateAdd(this, _pauseTimer);
     __privateAdd(this, _direct, new Stream(
       void 0,
       void 0,
@@ -907,6 +896,7 @@ var Client = class {
     __privateSet(this, _retryTimer2, new Timer(platform));
     __privateSet(this, _stableTimer, new Timer(platform));
     __privateSet(this, _leaveTimer, new Timer(platform));
+    __privateSet(this, _pauseTimer, new Timer(platform));
     __privateSet(this, _subscriptions, new Subscriptions(settings, platform, __privateGet(this, _events2)));
     __privateSet(this, _outbox, new Outbox(settings, platform));
     __privateSet(this, _tokens, token && new Tokens(token, settings, platform, () => void __privateMethod(this, _Client_instances, renewToken_fn).call(this)));
@@ -982,13 +972,14 @@ _user = new WeakMap();
 _link3 = new WeakMap();
 _opening = new WeakMap();
 _leaving = new WeakMap();
-_moveCode = new WeakMap();
-_closesAtMs = new WeakMap();
+_going = new WeakMap();
+_gone2 = new WeakMap();
 _opens = new WeakMap();
 _attempt3 = new WeakMap();
 _retryTimer2 = new WeakMap();
 _stableTimer = new WeakMap();
 _leaveTimer = new WeakMap();
+_pauseTimer = new WeakMap();
 _direct = new WeakMap();
 _subscriptions = new WeakMap();
 _closedBy = new WeakMap();
@@ -1007,7 +998,8 @@ open_fn = async function() {
   }
   if (open !== __privateGet(this, _opens)) return;
   try {
-    __privateSet(this, _opening, new Link(__privateGet(this, _settings5), __privateGet(this, _platform6), token, __privateGet(this, _owner3)));
+    const query = `moves=true${__privateGet(this, _going)?.mayStay ? "&moving=true" : ""}`;
+    __privateSet(this, _opening, new Link(__privateGet(this, _settings5), __privateGet(this, _platform6), token, query, __privateGet(this, _owner3)));
   } catch (cause) {
     __privateMethod(this, _Client_instances, fail_fn2).call(this, new ClientError("connect", String(cause), { cause }));
     void __privateMethod(this, _Client_instances, close_fn).call(this, { code: 1006, reason: String(cause) });
@@ -1019,70 +1011,96 @@ welcomed_fn = function(link, welcome) {
   __privateSet(this, _opening, void 0);
   __privateSet(this, _link3, link);
   __privateSet(this, _leaving, old);
+  __privateSet(this, _gone2, __privateGet(this, _going));
+  __privateSet(this, _going, void 0);
   __privateSet(this, _user, welcome.user);
   __privateGet(this, _tokens)?.accepted(welcome.tokenExpiresInMs);
   __privateGet(this, _stableTimer).set(__privateGet(this, _settings5).stableMs, () => {
     __privateSet(this, _attempt3, 0);
   });
   if (__privateGet(this, _state) !== "open") __privateMethod(this, _Client_instances, setState_fn).call(this, "open");
+  __privateGet(this, _outbox).use(old, true);
+  void __privateMethod(this, _Client_instances, goOver_fn2).call(this, link, old);
+};
+goOver_fn2 = async function(link, old) {
+  if (old !== void 0) {
+    for (const stream of __privateMethod(this, _Client_instances, streams_fn).call(this)) stream.expectMove();
+    __privateMethod(this, _Client_instances, leaveBy_fn).call(this, Infinity);
+    while (link === __privateGet(this, _link3) && old === __privateGet(this, _leaving) && !await caughtUp(link)) await __privateMethod(this, _Client_instances, pause_fn).call(this);
+  }
+  if (link !== __privateGet(this, _link3)) return;
   __privateGet(this, _direct).begin(link);
   __privateGet(this, _direct).subscribed(link, {});
-  __privateGet(this, _outbox).use(old, true);
-  __privateGet(this, _subscriptions).use(link, () => {
-    if (__privateGet(this, _link3) !== link) return;
-    __privateGet(this, _outbox).use(link, __privateGet(this, _leaving) !== void 0);
-    if (__privateGet(this, _leaving) !== void 0) __privateMethod(this, _Client_instances, leaveSoon_fn).call(this);
-  });
-  if (old !== void 0) __privateGet(this, _events2).emit("move", { code: __privateGet(this, _moveCode) ?? 0 });
-  __privateSet(this, _moveCode, void 0);
+  await __privateGet(this, _subscriptions).use(link);
+  if (link !== __privateGet(this, _link3)) return;
+  __privateGet(this, _outbox).use(link, __privateGet(this, _leaving) !== void 0);
+  while (link === __privateGet(this, _link3) && __privateGet(this, _leaving) !== void 0) {
+    if ([...__privateMethod(this, _Client_instances, streams_fn).call(this)].every((stream) => stream.isLive(link))) {
+      __privateMethod(this, _Client_instances, leaveBy_fn).call(this, __privateGet(this, _settings5).pongTimeoutMs);
+      if (await caughtUp(__privateGet(this, _leaving)) && __privateGet(this, _leaving)?.isIdle) return __privateMethod(this, _Client_instances, leave_fn).call(this, true);
+    }
+    await __privateMethod(this, _Client_instances, pause_fn).call(this);
+  }
 };
-/** Leaves the connection that was used before when nothing is on its way over it any more: after a while, and not
- * while it lags behind the new one, unless the gateway is about to close it. */
-leaveSoon_fn = function() {
-  const leftMs = LEAVE_SHARE * (__privateGet(this, _closesAtMs) - __privateGet(this, _platform6).now());
-  __privateGet(this, _leaveTimer).set(Math.min(__privateGet(this, _settings5).overlapMs, leftMs), () => {
-    const isBehind = [...__privateMethod(this, _Client_instances, streams_fn).call(this)].some((stream) => stream.isBehind);
-    if (isBehind && leftMs > MIN_LEFT_MS) __privateMethod(this, _Client_instances, leaveSoon_fn).call(this);
-    else __privateMethod(this, _Client_instances, leave_fn).call(this, true);
-  });
+pause_fn = function() {
+  return new Promise((resolve) => __privateGet(this, _pauseTimer).set(ASK_AGAIN_MS, resolve));
 };
-/** Closes the connection that was used before. */
+/** The old connection is left after so long whatever it may still bring, and before the gateway closes it. */
+leaveBy_fn = function(ms) {
+  const { mayStay, untilMs } = __privateGet(this, _gone2) ?? {};
+  const byMs = Math.min(ms, mayStay ? Infinity : Number(untilMs) - __privateGet(this, _platform6).now());
+  if (byMs < Infinity) __privateGet(this, _leaveTimer).set(byMs, () => __privateMethod(this, _Client_instances, leave_fn).call(this, false));
+};
+/** Leaves the connection that was used before, or notices that it is gone. */
 leave_fn = function(emptied) {
   const old = __privateGet(this, _leaving);
-  void old?.close();
-  if (old !== void 0) __privateMethod(this, _Client_instances, left_fn).call(this, old, emptied);
+  if (old === void 0) return;
+  __privateSet(this, _leaving, void 0);
+  __privateGet(this, _leaveTimer).clear();
+  void old.close();
+  __privateMethod(this, _Client_instances, left_fn).call(this, old, emptied);
+  __privateGet(this, _events2).emit("move", { code: __privateGet(this, _gone2)?.code ?? 0 });
 };
 left_fn = function(link, emptied) {
-  if (link === __privateGet(this, _leaving)) {
-    __privateSet(this, _leaving, void 0);
-    __privateGet(this, _leaveTimer).clear();
-  }
   __privateGet(this, _outbox).left(link);
   for (const stream of __privateMethod(this, _Client_instances, streams_fn).call(this)) stream.left(link, emptied);
 };
 ended_fn = function(link, reason) {
   if (link === __privateGet(this, _leaving)) {
-    __privateMethod(this, _Client_instances, left_fn).call(this, link, false);
+    __privateMethod(this, _Client_instances, leave_fn).call(this, false);
     return;
   }
   if (link === __privateGet(this, _opening)) __privateSet(this, _opening, void 0);
   if (link === __privateGet(this, _link3)) {
-    __privateSet(this, _link3, void 0);
-    __privateGet(this, _subscriptions).use(void 0);
-    __privateSet(this, _moveCode, void 0);
+    const old = __privateGet(this, _leaving);
+    __privateSet(this, _leaving, void 0);
+    __privateGet(this, _leaveTimer).clear();
+    __privateSet(this, _link3, old);
+    __privateSet(this, _going, old && __privateGet(this, _gone2));
     __privateGet(this, _stableTimer).clear();
-    __privateGet(this, _tokens)?.stop();
+    if (old === void 0) __privateGet(this, _tokens)?.stop();
     __privateMethod(this, _Client_instances, left_fn).call(this, link, false);
-    __privateMethod(this, _Client_instances, leave_fn).call(this, false);
+    __privateGet(this, _outbox).use(old, false);
+    void __privateGet(this, _subscriptions).use(old);
   }
   const action = actionAfter(reason.code);
   if (action === "refresh") __privateGet(this, _tokens)?.refused();
-  if (action === "stop" || action === "refresh" && __privateGet(this, _tokens) === void 0) void __privateMethod(this, _Client_instances, close_fn).call(this, reason);
+  const isFinal = action === "stop" || action === "refresh" && __privateGet(this, _tokens) === void 0;
+  if (isFinal && !__privateGet(this, _going)?.mayStay) void __privateMethod(this, _Client_instances, close_fn).call(this, reason);
   else if (__privateGet(this, _opening) === void 0) __privateMethod(this, _Client_instances, retry_fn).call(this, reason);
-  else __privateMethod(this, _Client_instances, setState_fn).call(this, "reconnecting", reason);
+  else if (__privateGet(this, _link3) === void 0) __privateMethod(this, _Client_instances, setState_fn).call(this, "reconnecting", reason);
 };
-/** Tries again: when the gateway said, or after a while. */
+/** Tries again: when the gateway said, or after a while. Who may stay does so after some tries; until then the load
+ * balancer may choose another pod the next time. */
 retry_fn = function(reason) {
+  const going = __privateGet(this, _going);
+  if (going?.mayStay) {
+    const waitMs2 = __privateGet(this, _settings5).backoffMs * (0.5 + __privateGet(this, _platform6).random());
+    const isLast = ++going.tries === MAX_TRIES || __privateGet(this, _platform6).now() + waitMs2 > going.untilMs;
+    if (isLast) __privateSet(this, _going, void 0);
+    else __privateMethod(this, _Client_instances, openAfter_fn).call(this, waitMs2);
+    return;
+  }
   const hint = /reconnect after (\d+) ms/.exec(reason.reason)?.[1];
   const waitMs = hint ? Number(hint) : backoffMs(__privateGet(this, _settings5), __privateWrapper(this, _attempt3)._++, __privateGet(this, _platform6).random());
   __privateMethod(this, _Client_instances, openAfter_fn).call(this, waitMs);
@@ -1094,12 +1112,12 @@ openAfter_fn = function(ms) {
 };
 /** The gateway wants this client to go. It has its reasons for the time that it names; but what is left after it must
  * be enough to open the next connection. */
-goodbye_fn = function(link, { code, reconnectAfterMs, closeAfterMs }) {
-  if (link !== __privateGet(this, _link3) || __privateGet(this, _moveCode) !== void 0) return;
-  __privateSet(this, _moveCode, Number(code));
-  __privateSet(this, _closesAtMs, __privateGet(this, _platform6).now() + Number(closeAfterMs));
-  for (const stream of __privateMethod(this, _Client_instances, streams_fn).call(this)) stream.expectMove();
-  __privateMethod(this, _Client_instances, openAfter_fn).call(this, Math.min(Number(reconnectAfterMs), Number(closeAfterMs) * OPEN_SHARE));
+goodbye_fn = function(link, { code, reconnectAfterMs, closeAfterMs, move, giveUpAfterMs }) {
+  const mayStay = move === true;
+  if (link !== __privateGet(this, _link3) || __privateGet(this, _going) && (mayStay || !__privateGet(this, _going).mayStay)) return;
+  const forMs = mayStay ? Number(giveUpAfterMs) : Number(closeAfterMs) * LEAVE_SHARE;
+  __privateSet(this, _going, { code: Number(code), mayStay, untilMs: __privateGet(this, _platform6).now() + forMs, tries: 0 });
+  if (__privateGet(this, _opening) === void 0) __privateMethod(this, _Client_instances, openAfter_fn).call(this, Math.min(Number(reconnectAfterMs), forMs * OPEN_SHARE));
 };
 renewToken_fn = async function() {
   const link = __privateGet(this, _link3);
@@ -1130,7 +1148,8 @@ renewToken_fn = async function() {
 };
 close_fn = async function(reason) {
   if (__privateGet(this, _closing) === void 0) {
-    for (const timer of [__privateGet(this, _retryTimer2), __privateGet(this, _stableTimer), __privateGet(this, _leaveTimer)]) timer.clear();
+    for (const timer of [__privateGet(this, _retryTimer2), __privateGet(this, _stableTimer), __privateGet(this, _leaveTimer), __privateGet(this, _pauseTimer)])
+      timer.clear();
     __privateGet(this, _offOnline).call(this);
     __privateGet(this, _settings5).signal?.removeEventListener("abort", __privateGet(this, _onAbort));
     __privateGet(this, _tokens)?.stop();
@@ -1177,6 +1196,10 @@ ask_fn = async function(sending) {
   __privateGet(this, _subscriptions).flush();
   return __privateGet(this, _outbox).add(sending);
 };
+async function caughtUp(link) {
+  const answer = await new Promise((resolve) => link.request('{"type":"sync"}', resolve));
+  return answer?.type === "ok" || answer?.retryable === false;
+}
 function publishedOf({ id, position, replicated }) {
   return { id, position, replicated };
 }

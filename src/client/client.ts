@@ -291,16 +291,12 @@ export class Client {
     if (link !== this.#link) return;
     this.#outbox.use(link, this.#leaving !== undefined);
     while (link === this.#link && this.#leaving !== undefined) {
-      if (this.#isLive(link)) {
+      if ([...this.#streams()].every((stream) => stream.isLive(link))) {
         this.#leaveBy(this.#settings.pongTimeoutMs);
         if ((await caughtUp(this.#leaving)) && this.#leaving?.isIdle) return this.#leave(true);
       }
       await this.#pause();
     }
-  }
-
-  #isLive(link: Link): boolean {
-    return [...this.#streams()].every((stream) => stream.isLive(link));
   }
 
   #pause(): Promise<void> {
@@ -314,26 +310,25 @@ export class Client {
     if (byMs < Infinity) this.#leaveTimer.set(byMs, () => this.#leave(false));
   }
 
-  /** Closes the connection that was used before. */
+  /** Leaves the connection that was used before, or notices that it is gone. */
   #leave(emptied: boolean): void {
     const old = this.#leaving;
-    void old?.close();
-    if (old !== undefined) this.#left(old, emptied);
+    if (old === undefined) return;
+    this.#leaving = undefined;
+    this.#leaveTimer.clear();
+    void old.close();
+    this.#left(old, emptied);
+    this.#events.emit('move', { code: this.#gone?.code ?? 0 });
   }
 
   #left(link: Link, emptied: boolean): void {
     this.#outbox.left(link);
     for (const stream of this.#streams()) stream.left(link, emptied);
-    if (link === this.#leaving) {
-      this.#leaving = undefined;
-      this.#leaveTimer.clear();
-      this.#events.emit('move', { code: this.#gone?.code ?? 0 });
-    }
   }
 
   #ended(link: Link, reason: CloseReason): void {
     if (link === this.#leaving) {
-      this.#left(link, false);
+      this.#leave(false);
       return;
     }
     if (link === this.#opening) this.#opening = undefined;

@@ -57,7 +57,7 @@ export class Publisher {
 
   /** Publishes to a channel.
    * @throws {TidegateError} `too_large`, `raw_channel`, `key_reused`, `bus_unavailable`, `overloaded`. */
-  async publish(publication: Publication): Promise<Published> {
+  publish(publication: Publication): Promise<Published> {
     if (this.#traces === undefined) return this.#publish(publication, undefined);
     return this.#traces.send(publication, (traceparent) => this.#publish(publication, traceparent));
   }
@@ -122,14 +122,14 @@ export class Publisher {
   /** Sends to every connection of a user, on whatever pod, and returns the message's id.
    * @throws {TidegateError} `too_large`, `bus_unavailable`, `overloaded`. */
   async send(user: string, payload: string, sender: string | undefined, origin?: Origin): Promise<string> {
-    const publish = async (trace: { traceparent?: string }) => {
-      const fields = { payload, ...(sender !== undefined && { sender }), ...trace };
+    const publish = async (traceparent: string | undefined) => {
+      const from = sender === undefined ? {} : { sender };
+      const trace = traceparent === undefined ? {} : { traceparent };
+      const fields = { payload, ...from, ...trace };
       return { id: await this.#publishEnvelope(userTopic(user), DIRECT.name, this.#maxMessageBytes, fields) };
     };
     const sending = { channel: undefined, namespace: DIRECT, payload, origin };
-    const { id } = await (this.#traces === undefined
-      ? publish({})
-      : this.#traces.send(sending, (traceparent) => publish({ traceparent })));
+    const { id } = await (this.#traces?.send(sending, publish) ?? publish(undefined));
     return id;
   }
 

@@ -2,7 +2,7 @@
 // the trace is sampled; or, made afterwards, where a message whose trace is not has failed, was slow or was dropped.
 // Loaded only where traces are on.
 
-import { randomFillSync } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import {
   type Attributes,
   type Context,
@@ -99,10 +99,6 @@ type Late = 'failed' | 'slow' | 'dropped' | 'read';
 const LATE_PER_SECOND = 10;
 const LATE_BURST = 20;
 
-const CONTEXT_BYTES = 24;
-const POOL_CONTEXTS = 256;
-const TRACE_ID_BYTES = 16;
-
 /** What traces are made with. */
 export interface TracesOptions {
   readonly tracer: Tracer;
@@ -118,33 +114,31 @@ export interface TracesOptions {
 export class Traces {
   readonly #options: TracesOptions;
   readonly #late = new TokenBucket(LATE_PER_SECOND, LATE_BURST, performance.now());
-  readonly #pool = Buffer.allocUnsafe(CONTEXT_BYTES * POOL_CONTEXTS);
-  #nextContext = POOL_CONTEXTS;
 
   constructor(options: TracesOptions) {
     this.#options = options;
   }
 
-  /** Publishes a message with the `traceparent` that goes with it on the bus, sampled or not. */
-  async send<T extends Published>(
+  /** Publishes a message with the `traceparent` that goes with it on the bus, if any. Where it is not sampled this adds
+   * nothing to the promise, only somebody who hears of a failure. */
+  send<T extends Published>(
     sending: Sending,
-    publish: (traceparent: string) => Promise<T>,
+    publish: (traceparent: string | undefined) => Promise<T>,
   ): Promise<T> {
-    const parent = parseTraceparent(sending.origin?.parent);
-    const isWanted = parent?.sampled ?? Math.random() < this.#ratioOf(sending.namespace);
+    const { namespace, origin } = sending;
+    const parent = origin?.parent === undefined ? undefined : parseTraceparent(origin.parent);
+    const isWanted = parent?.sampled ?? Math.random() < this.#ratioOf(namespace);
     if (isWanted) return this.#sendSampled(sending, parent, publish);
     const startTime = performance.now();
-    const traceparent =
-      parent === undefined ? this.#newTraceparent() : formatTraceparent({ ...parent, sampled: false });
-    try {
-      return await publish(traceparent);
-    } catch (error) {
-      if (isOurFault(error)) {
-        const span = this.#startLate('failed', 'send', sending, traceparent, { startTime }, sending.origin);
-        if (span !== undefined) endFailed(span, error);
-      }
-      throw error;
-    }
+    const traceparent = parent && formatTraceparent(parent);
+    const published = publish(traceparent);
+    published.catch((error: unknown) => {
+      if (!isOurFault(error)) return;
+      const links = linksTo([traceparent, origin?.link]);
+      const span = this.#startLate('failed', 'send', sending, { kind: SpanKind.PRODUCER, startTime, links });
+      if (span !== undefined) endFailed(span, error);
+    });
+    return published;
   }
 
   /** A message has been written to all its connections here. Returns its trace where it is sampled. */
@@ -164,9 +158,9 @@ export class Traces {
     const { slowMs } = this.#options;
     const isSlow = slowMs > 0 && latencyMs >= slowMs;
     if (isSlow || spread.dropped > 0) {
-      const reason = isSlow ? 'slow' : 'dropped';
-      const startTime = spread.run.arrivedAtMs;
-      const span = this.#startLate(reason, 'process', spread.group, traceparent, { startTime });
+      const links = linksTo([traceparent ?? traceparentOfId(message.id)]);
+      const options = { kind: SpanKind.CONSUMER, startTime: spread.run.arrivedAtMs, links };
+      const span = this.#startLate(isSlow ? 'slow' : 'dropped', 'process', spread.group, options);
       if (span !== undefined) this.#endProcess(span, message, spread, latencyMs);
     }
     return undefined;
@@ -236,7 +230,7 @@ export class Traces {
     if (!isSampledItself && isGood && traceparents.length === 0 && operation === 'recover') return;
     const span = isSampledItself
       ? this.#start(operation, group, timed, ROOT_CONTEXT)
-      : this.#startLate(isGood ? 'read' : 'failed', operation, group, undefined, timed);
+      : this.#startLate(isGood ? 'read' : 'failed', operation, group, timed);
     if (span === undefined) return;
     span.setAttributes({ [conventions.messages]: messages, [own.outcome]: outcome });
     if (!isGood) span.setStatus({ code: SpanStatusCode.ERROR, message: outcome });
@@ -269,15 +263,11 @@ export class Traces {
     reason: Late,
     operation: keyof typeof operationTypes,
     of: Pick<Sending, 'channel' | 'namespace'>,
-    traceparent: string | undefined,
     options: SpanOptions,
-    origin?: Origin,
   ): Span | undefined {
     if (this.#late.take(1, performance.now()) > 0) return undefined;
-    const links = [...linksTo([traceparent, origin?.link]), ...(options.links ?? [])];
     const attributes = { ...options.attributes, [own.late]: reason };
-    const kind = options.kind ?? (operation === 'send' ? SpanKind.PRODUCER : SpanKind.CONSUMER);
-    const span = this.#start(operation, of, { ...options, kind, attributes, links }, ROOT_CONTEXT);
+    const span = this.#start(operation, of, { ...options, attributes }, ROOT_CONTEXT);
     const { traceId, spanId } = span.spanContext();
     const namespace = of.namespace.name;
     const ids = { trace_id: traceId, span_id: spanId };
@@ -288,20 +278,6 @@ export class Traces {
 
   #ratioOf({ traces }: Pick<Namespace, 'traces'>): number {
     return traces ?? this.#options.ratio;
-  }
-
-  /** For a message that is not sampled: what its spans have in common, should there be any. Asks the system for
-   * randomness once for many, because one is needed for each message. */
-  #newTraceparent(): string {
-    if (this.#nextContext === POOL_CONTEXTS) {
-      randomFillSync(this.#pool);
-      this.#nextContext = 0;
-    }
-    const start = this.#nextContext++ * CONTEXT_BYTES;
-    const middle = start + TRACE_ID_BYTES;
-    const traceId = this.#pool.toString('hex', start, middle);
-    const spanId = this.#pool.toString('hex', middle, start + CONTEXT_BYTES);
-    return formatTraceparent({ traceId, spanId, sampled: false });
   }
 }
 
@@ -314,6 +290,13 @@ function linksTo(traceparents: readonly (string | undefined)[]): Link[] {
     .map(parseTraceparent)
     .filter((context) => context !== undefined)
     .map((context) => ({ context: spanContextOf(context) }));
+}
+
+/** What the spans of one message have in common where none of them was expected. */
+function traceparentOfId(id: string | undefined): string | undefined {
+  if (id === undefined) return undefined;
+  const hex = createHash('sha256').update(id).digest('hex');
+  return formatTraceparent({ traceId: hex.slice(0, 32), spanId: hex.slice(32, 48), sampled: false });
 }
 
 function spanContextOf({ traceId, spanId, sampled }: TraceContext): SpanContext {

@@ -24,7 +24,8 @@ RUN install -d -o 65532 -g 65532 /out/app/cache && echo key >/tmp/keys
 USER 65532:65532
 ENV NODE_COMPILE_CACHE=/out/app/cache JWT_SECRET=only-to-start-with-and-not-in-the-image \
   HOST=127.0.0.1 PORT=0 API_PORT=0 ADMIN_PORT=0 DRAIN_SECONDS=0 LOG_LEVEL=silent
-RUN timeout --preserve-status 5 env API_KEYS_FILE=/tmp/keys CHANNELS='{namespaces: {}}' node /app/dist/gateway.js \
+RUN timeout --preserve-status 5 env API_KEYS_FILE=/tmp/keys CHANNELS='{namespaces: {}}' \
+  OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:1 node /app/dist/gateway.js \
   && timeout --preserve-status 5 env REDIS_URL=redis://127.0.0.1:1 node /app/dist/gateway.js \
   && chmod -R a+rX /out/app/cache
 

@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, expect, test } from 'vitest';
 import { bundle } from '../scripts/bundle.ts';
+import { OtlpReceiver } from './otlp.ts';
 import { startRedis } from './redis.ts';
 import { until } from './until.ts';
 
@@ -107,6 +108,17 @@ test('a bundled gateway with Redis, tokens, channels and the API does all that t
       'ok       resumes a durable channel where it left it\n',
     ].join('\n'),
   });
+});
+
+test('a bundled gateway sends traces', async () => {
+  const receiver = await OtlpReceiver.start();
+  const traced = await startGateway({ AUTH: 'anonymous', ...receiver.settings });
+  expect(await smoke({ AUTH: 'anonymous', ...traced.urls })).toMatchObject({ code: 0 });
+  await until(() => receiver.spans.some(({ name }) => name.startsWith('send ')), { what: 'a span' });
+  traced.child.kill('SIGTERM');
+  await once(traced.child, 'exit');
+  expect(traced.child.exitCode).toBe(0);
+  await receiver.stop();
 });
 
 test('a bundled gateway serves the demo page and what it loads', async () => {

@@ -7,9 +7,11 @@ import { type Bus, CONTROL_TOPIC } from './bus/bus.ts';
 import { MemoryBus } from './bus/memory.ts';
 import type { RedisAddress } from './bus/redis-connect.ts';
 import { Admin, type Phase } from './gateway/admin.ts';
+import { ApiKeys } from './gateway/api-keys.ts';
 import { anonymous, tokenAuthenticator } from './gateway/authenticate.ts';
 import { Bans } from './gateway/bans.ts';
-import { type Channels, ChannelsError, readChannels } from './gateway/channels.ts';
+import { type Channels, readChannels } from './gateway/channels.ts';
+import { changeChannels } from './gateway/channels-change.ts';
 import { Commands } from './gateway/commands.ts';
 import { drain } from './gateway/drain.ts';
 import { Expiries } from './gateway/expiries.ts';
@@ -23,9 +25,21 @@ import { Publisher } from './gateway/publish.ts';
 import { AddressRates } from './gateway/rates.ts';
 import { Recovery } from './gateway/recovery.ts';
 import { Sessions } from './gateway/session.ts';
+import { SharedSecrets } from './gateway/shared-secrets.ts';
 import { Shedder } from './gateway/shed.ts';
 import type { Traces } from './gateway/traces.ts';
-import { type Config, ConfigError, helpText, readConfig, tracesRatio, tracesUrl } from './platform/config.ts';
+import {
+  type Config,
+  ConfigError,
+  faultsOf,
+  helpText,
+  readConfig,
+  settings,
+  tracesRatio,
+  tracesUrl,
+  valueIn,
+} from './platform/config.ts';
+import { Files } from './platform/files.ts';
 import { newId } from './platform/ids.ts';
 import { createLog, type Log, type Report, traceFieldsOf } from './platform/logs.ts';
 import { createMetrics, type Metrics } from './platform/metrics.ts';
@@ -44,9 +58,6 @@ export interface Gateway {
 /** Bytes a second for each message a second, unless BYTE_RATE says otherwise. */
 const BYTES_PER_MESSAGE = 16_384;
 
-/** What signs with SHA-256 should be no easier to guess than its output (RFC 7518 3.2). */
-const MIN_SECRET_BYTES = 32;
-
 /** Bursts of upgrades from one address, in seconds' worth of the rate: an office reloads its pages at once. */
 const UPGRADE_BURST_SECONDS = 10;
 
@@ -59,19 +70,14 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
   const pod = config.POD_NAME ?? hostname();
   let phase: Phase = 'starting';
 
-  const { channels, authenticator, apiKeys } = await readFiles(config, report);
+  const { channelsFile, channels, secrets, authenticator, apiKeysFile, apiKeys } = await readFiles(
+    config,
+    report,
+  );
   metrics.addNamespaces([...channels.names, DIRECT.name]);
   metrics.connectionsLimit.set(config.MAX_CONNECTIONS);
   metrics.drainLimit.set(config.DRAIN_SECONDS);
-  if (
-    config.AUTH !== 'anonymous' &&
-    config.JWT_SECRET !== undefined &&
-    Buffer.byteLength(config.JWT_SECRET) < MIN_SECRET_BYTES
-  ) {
-    log.warn(
-      `JWT_SECRET is shorter than ${MIN_SECRET_BYTES} bytes: whoever holds a token can try to guess it`,
-    );
-  }
+  for (const warning of secrets?.warnings ?? []) log.warn(warning);
   const { traces, telemetry } = await startTraces(config, pod, metrics, log, report);
   const bus = await createBus(config, `${pod}/${newId()}`, metrics, report);
 
@@ -151,12 +157,13 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
     metrics,
     report,
   });
+  let adminToken = config.ADMIN_TOKEN;
   const admin = new Admin({
     bus,
     metrics,
     phase: () => phase,
     shedder,
-    token: () => config.ADMIN_TOKEN,
+    token: () => adminToken,
     totals: () => ({
       connections: sessions.size,
       users: hub.users,
@@ -183,20 +190,79 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
   });
   clearTimeout(waiting);
   await bans.start();
-  if (channels.hasDurable) for (const warning of await bus.log.warnings()) log.warn(warning);
+  if (channels.hasDurable) await warnOfLog();
   const plainNamespace = channels.namespace(config.PLAIN_CHANNEL);
   if (plainNamespace !== undefined) await hub.pin(config.PLAIN_CHANNEL, plainNamespace);
-  const api = apiKeys === undefined ? undefined : await startApi();
+  const api = apiKeys === undefined ? undefined : await startApi(apiKeys);
   const wsPort = await listener.start();
+  const files = new Files(log, metrics);
+  watchFiles();
   phase = 'serving';
   const ports = { ws: wsPort, api: api?.port, admin: adminPort };
   log.info({ version, bus: bus.kind, ports, auth: config.AUTH ?? 'jwt' }, 'ready');
 
+  /** What may change while the gateway runs. */
+  function watchFiles(): void {
+    if (apiKeysFile !== undefined && apiKeys !== undefined) {
+      files.watch({
+        ...apiKeysFile,
+        apply(text) {
+          apiKeys.replace(text);
+          return { keys: apiKeys.size };
+        },
+      });
+    }
+    const { JWT_SECRET: text, files: paths } = config;
+    if (paths.JWT_SECRET !== undefined && text !== undefined && secrets !== undefined) {
+      files.watch({
+        setting: 'JWT_SECRET_FILE',
+        path: paths.JWT_SECRET,
+        text,
+        apply(text) {
+          secrets.replace(text);
+          for (const warning of secrets.warnings) log.warn(warning);
+          return { secrets: secrets.keys.length };
+        },
+      });
+    }
+    if (paths.ADMIN_TOKEN !== undefined && adminToken !== undefined) {
+      files.watch({
+        setting: 'ADMIN_TOKEN_FILE',
+        path: paths.ADMIN_TOKEN,
+        text: adminToken,
+        apply(text) {
+          const { parse, allowed } = settings.ADMIN_TOKEN.kind;
+          const token = parse(text);
+          if (token === undefined) throw new Error(`it must be ${allowed}`);
+          adminToken = token;
+          return {};
+        },
+      });
+    }
+    if (channelsFile !== undefined) {
+      files.watch({
+        ...channelsFile,
+        async apply(text) {
+          const hadDurable = channels.hasDurable;
+          const next = await parseChannels(config, text);
+          const closed = changeChannels(next, { channels, hub, presence, sessions });
+          if (channels.hasDurable && !hadDurable) await warnOfLog();
+          metrics.addNamespaces(channels.names);
+          return { namespaces: channels.size, closed };
+        },
+      });
+    }
+  }
+
+  async function warnOfLog(): Promise<void> {
+    for (const warning of await bus.log.warnings()) log.warn(warning);
+  }
+
   /** Loaded only where it is on: it would be half of the time to start. */
-  async function startApi() {
+  async function startApi(keys: ApiKeys) {
     const { Api } = await import('./gateway/api.ts');
     const server = new Api({
-      keys: apiKeys ?? [],
+      keys,
       bus,
       bans,
       channels,
@@ -220,6 +286,7 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
     await listener.stop();
     heartbeat.stop();
     expiries.stop();
+    files.stop();
     hub.stop();
     await bus.stop();
     await admin.stop();
@@ -296,28 +363,28 @@ function redisAddress(config: Config, url: string): RedisAddress {
 /** Everything about the configuration that the variables do not show by themselves, found before anything listens.
  * @throws {ConfigError} with every fault at once. */
 async function readFiles(config: Config, report: Report) {
-  const [channels, authenticator, apiKeys] = await allFaults([
-    channelsOf(config),
+  const [inChannels, inTokens, inApi] = await allFaults([
+    readChannelsFile(config),
     createAuthenticator(config, report),
-    readKeys(config.API_KEYS_FILE),
+    readApiKeys(config),
     checkRedis(config),
   ]);
-  return { channels, authenticator, apiKeys };
+  return { ...inChannels, ...inTokens, ...inApi };
 }
 
-async function channelsOf(config: Config): Promise<Channels> {
-  const options = {
+async function readChannelsFile(config: Config) {
+  const channelsFile = readText('CHANNELS_FILE', config.CHANNELS_FILE);
+  const text = channelsFile?.text ?? config.CHANNELS;
+  const channels = await faultsNamed(channelsFile?.setting ?? 'CHANNELS', () => parseChannels(config, text));
+  return { channelsFile, channels };
+}
+
+async function parseChannels(config: Config, text: string | undefined): Promise<Channels> {
+  return readChannels(text, {
     plainChannel: config.PLAIN_CHANNEL,
     maxMessageBytes: config.MAX_MESSAGE_BYTES,
     anonymous: config.AUTH === 'anonymous',
-  };
-  try {
-    return await readChannels(config.CHANNELS ?? readText('CHANNELS_FILE', config.CHANNELS_FILE), options);
-  } catch (error) {
-    if (!(error instanceof ChannelsError)) throw error;
-    const source = config.CHANNELS === undefined ? 'CHANNELS_FILE' : 'CHANNELS';
-    throw new ConfigError(error.faults.map((fault) => `${source}: ${fault}`));
-  }
+  });
 }
 
 async function checkRedis(config: Config): Promise<void> {
@@ -328,36 +395,44 @@ async function checkRedis(config: Config): Promise<void> {
 }
 
 async function createAuthenticator(config: Config, report: Report) {
-  if (config.AUTH === 'anonymous') return anonymous;
+  if (config.AUTH === 'anonymous') return { secrets: undefined, authenticator: anonymous };
   const { JWT_SECRET, JWKS_URL, JWT_ALGORITHMS, JWT_AUDIENCE, JWT_ISSUER } = config;
+  const secrets = JWT_SECRET === undefined ? undefined : new SharedSecrets(JWT_SECRET);
   const options = {
-    secret: JWT_SECRET,
+    secrets,
     jwksUrl: JWKS_URL,
     algorithms: JWT_ALGORITHMS,
     audience: JWT_AUDIENCE,
     issuer: JWT_ISSUER,
   };
-  return tokenAuthenticator(options, report);
+  return { secrets, authenticator: await tokenAuthenticator(options, report) };
 }
 
-async function readKeys(file: string | undefined): Promise<string[] | undefined> {
-  if (file === undefined) return undefined;
-  const keys = (readText('API_KEYS_FILE', file) ?? '')
-    .split('\n')
-    .map((line) => line.trim())
-    .filter((line) => line !== '' && !line.startsWith('#'));
-  if (keys.length === 0) throw new Error(`API_KEYS_FILE holds no key: write one a line into ${file}`);
-  return keys;
+async function readApiKeys(config: Config) {
+  const apiKeysFile = readText('API_KEYS_FILE', config.API_KEYS_FILE);
+  const apiKeys =
+    apiKeysFile && (await faultsNamed(apiKeysFile.setting, () => new ApiKeys(apiKeysFile.text)));
+  return { apiKeysFile, apiKeys };
 }
 
-function readText(setting: string, file: string | undefined): string | undefined {
-  if (file === undefined) return undefined;
+/** @throws {Error} where the file cannot be read. */
+function readText(setting: string, path: string | undefined) {
+  if (path === undefined) return undefined;
   try {
-    return readFileSync(file, 'utf8');
+    return { setting, path, text: valueIn(readFileSync(path, 'utf8')) ?? '' };
   } catch (error) {
     throw new Error(
       `${setting} names a file that cannot be read: ${error instanceof Error ? error.message : error}`,
     );
+  }
+}
+
+/** Says of each fault which setting it is of. */
+async function faultsNamed<T>(setting: string, make: () => T | Promise<T>): Promise<T> {
+  try {
+    return await make();
+  } catch (error) {
+    throw new ConfigError(faultsOf(error).map((fault) => `${setting}: ${fault}`));
   }
 }
 
@@ -367,10 +442,7 @@ async function allFaults<T extends readonly unknown[]>(
 ): Promise<T> {
   const results = await Promise.allSettled(promises);
   const faults = results.flatMap((result) => {
-    if (result.status === 'fulfilled') return [];
-    const { reason } = result;
-    if (reason instanceof ConfigError) return reason.faults;
-    return [reason instanceof Error ? reason.message : String(reason)];
+    return result.status === 'fulfilled' ? [] : faultsOf(result.reason);
   });
   if (faults.length > 0) throw new ConfigError(faults);
   return results.map((result) => (result.status === 'fulfilled' ? result.value : undefined)) as unknown as T;
@@ -432,8 +504,7 @@ async function main(args: readonly string[]): Promise<void> {
 }
 
 function fail(error: unknown, code: number): never {
-  const lines =
-    error instanceof ConfigError ? error.faults : [error instanceof Error ? error.message : String(error)];
+  const lines = faultsOf(error);
   process.stderr.write(`${lines.map((line) => `tidegate: ${line}`).join('\n')}\n`);
   if (code === 2) process.stderr.write('tidegate: see --help for every setting\n');
   process.exit(code);

@@ -11,6 +11,7 @@ import { MemoryBus } from '../bus/memory.ts';
 import { createMetrics } from '../platform/metrics.ts';
 import { type ErrorCode, errorKinds } from '../protocol/errors.ts';
 import { Api } from './api.ts';
+import { ApiKeys } from './api-keys.ts';
 import { Bans } from './bans.ts';
 import { readChannels } from './channels.ts';
 import { Presence } from './presence.ts';
@@ -807,7 +808,7 @@ describe('Api', () => {
     const reports: string[] = [];
     const report = (stage: string) => void reports.push(stage);
     const api = new Api({
-      keys: [key],
+      keys: new ApiKeys(key),
       bus,
       bans: new Bans(bus, report, () => {}),
       channels: await readChannels(policy, {

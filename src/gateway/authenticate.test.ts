@@ -5,8 +5,16 @@ import { CompactEncrypt, exportSPKI, type JWTPayload, SignJWT } from 'jose';
 import { afterAll, describe, expect, it } from 'vitest';
 import { wildText } from '../../test/arbitraries.ts';
 import { startIssuer } from '../../test/issuer.ts';
-import { type Authenticator, anonymous, TokenRefused, tokenAuthenticator, tokenOf } from './authenticate.ts';
+import {
+  type Authenticator,
+  anonymous,
+  type TokenOptions,
+  TokenRefused,
+  tokenAuthenticator,
+  tokenOf,
+} from './authenticate.ts';
 import { NO_GRANTS } from './channels.ts';
+import { SharedSecrets } from './shared-secrets.ts';
 
 const secret = 'a secret of thirty-two bytes or more';
 const reports: unknown[] = [];
@@ -27,14 +35,17 @@ const sign = (claims: JWTPayload, alg = 'HS256', key = secret) =>
   new SignJWT(claims).setProtectedHeader({ alg }).sign(Buffer.from(key));
 
 const none = {
-  secret: undefined,
   jwksUrl: undefined,
   algorithms: undefined,
   audience: undefined,
   issuer: undefined,
 };
-const create = (options: Partial<Parameters<typeof tokenAuthenticator>[0]>) =>
-  tokenAuthenticator({ ...none, ...options }, report);
+type Options = Omit<TokenOptions, 'secrets'> & { secret: string };
+const create = ({ secret: text, ...options }: Partial<Options>) =>
+  tokenAuthenticator(
+    { ...none, ...options, secrets: text === undefined ? undefined : new SharedSecrets(text) },
+    report,
+  );
 
 async function refusalOf(authenticator: Authenticator, token: string): Promise<TokenRefused> {
   try {
@@ -45,6 +56,49 @@ async function refusalOf(authenticator: Authenticator, token: string): Promise<T
     throw error;
   }
 }
+
+describe('tokenAuthenticator with several shared secrets', () => {
+  const [newest, older] = ['the newest secret, long enough for it', 'an older secret, long enough as well'];
+
+  it('takes a token that any of them signs, and no other', async () => {
+    const authenticator = await create({ secret: `${newest}\n${older}` });
+    for (const key of [newest, older]) {
+      expect(await authenticator.connect(await sign(valid(), 'HS256', key), undefined)).toMatchObject({
+        user: 'ann',
+      });
+    }
+    const strange = await refusalOf(authenticator, await sign(valid(), 'HS256', `${newest}!`));
+    expect(strange).toMatchObject({
+      message: 'the token’s signature does not match',
+      retryable: false,
+    });
+  });
+
+  it('says of an old token what is wrong with it, whichever signed it', async () => {
+    const authenticator = await create({ secret: `${newest}\n${older}` });
+    const token = await sign({ sub: 'ann', exp: nowSeconds() - 60 }, 'HS256', older);
+    expect((await refusalOf(authenticator, token)).message).toBe('the token has expired');
+  });
+
+  it('checks by the secrets of the moment, a refresh as well', async () => {
+    const secrets = new SharedSecrets(older);
+    const authenticator = await tokenAuthenticator({ ...none, secrets }, report);
+    const [old, young] = await Promise.all([sign(valid(), 'HS256', older), sign(valid(), 'HS256', newest)]);
+    expect(await authenticator.refresh(old, 'ann')).toMatchObject({ user: 'ann' });
+    await expect(authenticator.refresh(young, 'ann')).rejects.toThrow(TokenRefused);
+    secrets.replace(newest);
+    expect(await authenticator.refresh(young, 'ann')).toMatchObject({ user: 'ann' });
+    await expect(authenticator.refresh(old, 'ann')).rejects.toThrow(TokenRefused);
+  });
+
+  it('never asks a key set for a token that claims a secret’s algorithm', async () => {
+    const issuer = await startIssuer('ES256');
+    const authenticator = await create({ secret: `${newest}\n${older}`, jwksUrl: issuer.url });
+    await refusalOf(authenticator, await sign(valid(), 'HS256', 'neither of them, and as long as they'));
+    expect(issuer.requests).toBe(0);
+    await issuer.close();
+  });
+});
 
 describe('tokenAuthenticator with a shared secret', () => {
   it('takes a token for whom and what it says, until it expires', async () => {

@@ -1,13 +1,14 @@
 // Authentication: who a connection speaks for, from its token or, where that is allowed, from its own word.
 
-import { createSecretKey } from 'node:crypto';
+import type { KeyObject } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
-import type { JWTVerifyGetKey } from 'jose';
+import type { JWTPayload, JWTVerifyGetKey } from 'jose';
 import { keySetAlgorithms, secretAlgorithms } from '../platform/config.ts';
 import { newId } from '../platform/ids.ts';
 import type { Report } from '../platform/logs.ts';
 import { isName } from '../protocol/names.ts';
 import { type Grants, grantsOf, NO_GRANTS } from './channels.ts';
+import type { SharedSecrets } from './shared-secrets.ts';
 
 /** Whom a connection speaks for, what its token allows, and until when (ms since 1970). */
 export interface Identity {
@@ -50,7 +51,7 @@ export const anonymous: Authenticator = {
 
 /** How tokens are checked. */
 export interface TokenOptions {
-  readonly secret: string | undefined;
+  readonly secrets: SharedSecrets | undefined;
   readonly jwksUrl: string | undefined;
   readonly algorithms: readonly string[] | undefined;
   readonly audience: string | undefined;
@@ -63,14 +64,14 @@ const DEFAULT_SECRET_ALGORITHMS = ['HS256'];
 /** Clocks of issuers and pods differ by a few seconds. */
 const CLOCK_TOLERANCE_SECONDS = 5;
 
-/** Checks tokens by a shared secret, by a key set, or by either where both are given: the algorithm in the token
+/** Checks tokens by shared secrets, by a key set, or by either where both are given: the algorithm in the token
  * decides which, and each accepts only its own kind, so a public key can never be used as a shared secret.
  * @throws {Error} where no token could ever be checked. */
 export async function tokenAuthenticator(options: TokenOptions, report: Report): Promise<Authenticator> {
   // Loaded only where there are tokens: an anonymous gateway starts without it.
   const jose = await import('jose');
   const forSecret =
-    options.secret === undefined
+    options.secrets === undefined
       ? []
       : (options.algorithms ?? DEFAULT_SECRET_ALGORITHMS).filter((it) => secretAlgorithms.includes(it));
   const forKeySet =
@@ -82,27 +83,42 @@ export async function tokenAuthenticator(options: TokenOptions, report: Report):
       'JWT_ALGORITHMS lists no algorithm that JWT_SECRET (HS…) or JWKS_URL (RS…, PS…, ES…, EdDSA) can check',
     );
   }
-  const secret = options.secret === undefined ? undefined : createSecretKey(Buffer.from(options.secret));
   const keySet =
     options.jwksUrl === undefined
       ? undefined
       : new (await import('./keyset.ts')).KeySet(new URL(options.jwksUrl), report);
 
-  const keyFor: JWTVerifyGetKey = (header, token) => {
-    if (secret !== undefined && forSecret.includes(header.alg)) return secret;
-    if (keySet !== undefined && forKeySet.includes(header.alg)) return keySet.keyFor(header, token);
-    throw new jose.errors.JOSEAlgNotAllowed();
+  const checks = {
+    algorithms: [...forSecret, ...forKeySet],
+    requiredClaims: ['sub', 'exp'],
+    clockTolerance: CLOCK_TOLERANCE_SECONDS,
+    ...(options.audience !== undefined && { audience: options.audience }),
+    ...(options.issuer !== undefined && { issuer: options.issuer }),
   };
+
+  /** The claims of a token that any of the keys has signed. */
+  async function claimsOf(token: string): Promise<JWTPayload> {
+    const older = [...(options.secrets?.keys ?? [])];
+    for (;;) {
+      let secret: KeyObject | undefined;
+      const keyFor: JWTVerifyGetKey = (header, jws) => {
+        if (forSecret.includes(header.alg)) secret = older.shift();
+        if (secret !== undefined) return secret;
+        if (keySet !== undefined && forKeySet.includes(header.alg)) return keySet.keyFor(header, jws);
+        throw new jose.errors.JOSEAlgNotAllowed();
+      };
+      try {
+        return (await jose.jwtVerify(token, keyFor, checks)).payload;
+      } catch (error) {
+        const isUnsigned = error instanceof jose.errors.JWSSignatureVerificationFailed;
+        if (!isUnsigned || secret === undefined || older.length === 0) throw error;
+      }
+    }
+  }
 
   async function verify(token: string): Promise<Identity> {
     try {
-      const { payload } = await jose.jwtVerify(token, keyFor, {
-        algorithms: [...forSecret, ...forKeySet],
-        requiredClaims: ['sub', 'exp'],
-        clockTolerance: CLOCK_TOLERANCE_SECONDS,
-        ...(options.audience !== undefined && { audience: options.audience }),
-        ...(options.issuer !== undefined && { issuer: options.issuer }),
-      });
+      const payload = await claimsOf(token);
       if (!isName(payload.sub)) throw new TokenRefused('the token’s "sub" is not a valid user name');
       return { user: payload.sub, grants: grantsOf(payload), expiresAtMs: (payload.exp ?? 0) * 1000 };
     } catch (error) {

@@ -1,6 +1,7 @@
 // Channels: the policy. Which namespaces exist, who may subscribe and publish, and what a token's claims allow.
 
 import { z } from 'zod';
+import { ConfigError } from '../platform/config.ts';
 import { namePattern, namespaceOf } from '../protocol/names.ts';
 
 const who = z.enum(['anyone', 'claim', 'api']);
@@ -92,24 +93,49 @@ export interface Grants {
 export const NO_GRANTS: Grants = { subscribe: [], publish: [], send: [] };
 
 /** The namespaces file cannot be used. `faults` lists everything that is wrong with it. */
-export class ChannelsError extends Error {
-  readonly faults: readonly string[];
-
+export class ChannelsError extends ConfigError {
   constructor(faults: readonly string[]) {
-    super(faults.join('\n'));
+    super(faults);
     this.name = 'ChannelsError';
-    this.faults = faults;
   }
 }
 
 /** Decides what may be done on which channel. What nothing allows is denied. */
 export class Channels {
-  readonly #namespaces: ReadonlyMap<string, Namespace>;
-  readonly #send: Who;
+  #namespaces: ReadonlyMap<string, Namespace>;
+  #send: Who;
+  /** How the messages of every namespace there has been cross the bus. */
+  readonly #carriage = new Map<string, string>();
 
   constructor(namespaces: ReadonlyMap<string, Namespace>, send: Who) {
     this.#namespaces = namespaces;
     this.#send = send;
+    for (const [name, namespace] of namespaces) this.#carriage.set(name, carriageOf(namespace));
+  }
+
+  /** Takes the namespaces of others for its own. What they allow or deny counts from now on.
+   * @throws {ChannelsError} where messages of a namespace would cross the bus in another way than before, or than they
+   * did when there was one of this name. Gateways do not change at the same moment, and those of one kind drop what
+   * those of another publish. Nothing has changed then. */
+  replaceWith(next: Channels): void {
+    const namespaces = next.#namespaces;
+    const faults = [...namespaces].flatMap(([name, namespace]) => {
+      const [before, now] = [this.#carriage.get(name), carriageOf(namespace)];
+      return before === undefined || before === now
+        ? []
+        : [
+            `namespaces.${name}: it was ${before} and would be ${now}, which needs a restart of all gateways; or give the new one another name`,
+          ];
+    });
+    if (faults.length > 0) throw new ChannelsError(faults);
+    for (const [name, namespace] of namespaces) this.#carriage.set(name, carriageOf(namespace));
+    this.#namespaces = namespaces;
+    this.#send = next.#send;
+  }
+
+  /** How many namespaces there are. */
+  get size(): number {
+    return this.#namespaces.size;
   }
 
   /** The namespace of a channel, or undefined where the channel cannot exist. */
@@ -138,6 +164,10 @@ export class Channels {
   maySend(user: string, grants: Grants): boolean {
     return allows(this.#send, grants.send, user);
   }
+}
+
+function carriageOf({ raw, durable }: Namespace): string {
+  return raw ? 'raw' : durable === undefined ? 'neither raw nor durable' : 'durable';
 }
 
 function allows(who: Who | undefined, granted: readonly string[], name: string): boolean {

@@ -2,7 +2,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Metrics } from '../platform/metrics.ts';
-import { closes } from '../protocol/close.ts';
+import { closes, withHint } from '../protocol/close.ts';
 import type { Connection } from './connection.ts';
 import type { Fanout } from './fanout.ts';
 import type { Sessions } from './session.ts';
@@ -55,7 +55,7 @@ export async function drain(
       const connection = waiting[said];
       if (connection === undefined || !connection.isOpen) continue;
       if (connection.protocol === 'plain' || leaveMs === 0) {
-        sessions.close(connection, closes.drain, reasonWithHint(hintMs(leaveMs)));
+        sessions.close(connection, closes.drain, withHint(closes.drain, hintMs(leaveMs)));
         continue;
       }
       const reconnectAfterMs = hintMs(leaveMs);
@@ -69,7 +69,8 @@ export async function drain(
     }
     for (; closed < leaving.length && (leaving[closed]?.atMs ?? 0) <= elapsedMs; closed += 1) {
       const connection = leaving[closed]?.connection;
-      if (connection?.isOpen) sessions.close(connection, closes.drain, reasonWithHint(hintMs(leaveMs)));
+      if (connection?.isOpen)
+        sessions.close(connection, closes.drain, withHint(closes.drain, hintMs(leaveMs)));
     }
     if (elapsedMs >= Math.max(drainMs, CUT_GRACE_MS)) break;
     await sleep(STEP_MS);
@@ -82,10 +83,6 @@ export async function drain(
 
 function hintMs(leaveMs: number): number {
   return Math.round(Math.random() * Math.max(MIN_HINT_MS, Math.min(MAX_HINT_MS, leaveMs / 2)));
-}
-
-function reasonWithHint(reconnectAfterMs: number): string {
-  return `${closes.drain.reason}; reconnect after ${reconnectAfterMs} ms`;
 }
 
 /** In random order, so that no user loses all connections at once. */

@@ -50,7 +50,8 @@ export class Group {
   readonly topic: string;
   /** Undefined for a user's own messages. */
   readonly channel: string | undefined;
-  readonly namespace: Namespace;
+  /** The channel's policy, which may be replaced by a newer one of the same name. */
+  namespace: Namespace;
   readonly connections = new Set<Connection>();
   /** On their way in: they hear nothing of the topic yet, but it is kept for them. */
   readonly arriving = new Set<Connection>();
@@ -170,6 +171,11 @@ export class Hub {
   groupOf(connection: Connection, channel: string, namespace: Namespace): Group | undefined {
     const group = this.#groups.get(topicOf(channel, namespace));
     return group !== undefined && connection.groups.has(group) ? group : undefined;
+  }
+
+  /** The groups of all channels that this pod hears. */
+  *channels(): Generator<Group & { readonly channel: string }> {
+    for (const group of this.#groups.values()) if (isOfChannel(group)) yield group;
   }
 
   connectionsOf(user: string): readonly Connection[] {
@@ -338,6 +344,10 @@ export class Hub {
     group.follower?.stop();
     this.#bus.unsubscribe(group.topic);
   }
+}
+
+function isOfChannel(group: Group): group is Group & { readonly channel: string } {
+  return group.channel !== undefined;
 }
 
 /** Where a channel is on the bus: raw ones under their own name, for other programs. */

@@ -20,7 +20,7 @@ const USERS_PER_CALL = 200;
 const CALLS_AT_ONCE = 32;
 
 interface Channel {
-  readonly namespace: Namespace;
+  namespace: Namespace;
   /** How many connections each user has in it on this pod. */
   readonly users: Map<string, number>;
 }
@@ -101,6 +101,12 @@ export class Presence {
         this.#leaving -= 1;
         if (this.#leaving === 0) this.#allLeft?.();
       });
+  }
+
+  /** The channel's namespace has changed, for those who are in it as well. */
+  replace(channel: string, namespace: Namespace): void {
+    const here = this.#channels.get(channel);
+    if (here !== undefined) here.namespace = namespace;
   }
 
   /** Who is in the channel, on all pods. */

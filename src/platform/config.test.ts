@@ -166,12 +166,11 @@ describe('readConfig', () => {
     (key, setting) => {
       const value = String(setting.default ?? '') || exampleOf(key);
       const direct = readConfig({ ...ok, [key]: value });
-      expect(readConfig({ ...(key !== 'AUTH' && ok), [`${key}_FILE`]: fileWith(`${value}\n`) })).toEqual(
-        direct,
-      );
-      expect(readConfig({ ...(key !== 'AUTH' && ok), [`${key}_FILE`]: fileWith(`${value}\r\n`) })).toEqual(
-        direct,
-      );
+      for (const end of ['\n', '\r\n']) {
+        const file = fileWith(value + end);
+        const config = readConfig({ ...(key !== 'AUTH' && ok), [`${key}_FILE`]: file });
+        expect(config).toEqual({ ...direct, files: { [key]: file } });
+      }
     },
   );
 
@@ -339,7 +338,7 @@ describe('the process', () => {
         /^tidegate: CHANNELS_FILE: namespaces\.room\.subscribe: /m,
         /^tidegate: CHANNELS_FILE: the file: .*colour/m,
         /^tidegate: JWT_ALGORITHMS /m,
-        /^tidegate: API_KEYS_FILE holds no key/m,
+        /^tidegate: API_KEYS_FILE: it holds no key/m,
         /^tidegate: REDIS_CA_FILE names a file that cannot be read/m,
       ]) {
         expect(stderr).toMatch(fault);

@@ -126,12 +126,12 @@ export const settings = {
   PORT: { group: listeners, kind: integer(0, 65_535), default: 8080, help: 'Public listener: WebSocket, and the demo page where it is on. 0 picks a free port.' },
   API_PORT: { group: listeners, kind: integer(0, 65_535), default: 8081, help: 'HTTP API listener, for application backends. Stays closed without `API_KEYS_FILE`.' },
   ADMIN_PORT: { group: listeners, kind: integer(0, 65_535), default: 9090, help: 'Admin listener: probes, metrics, connection totals. Keep it inside the cluster.' },
-  ADMIN_TOKEN: { group: listeners, kind: bearer, secret: true, help: 'What `/connections` and `/ceiling` on the admin listener ask for, as `Authorization: Bearer`. Unset: everybody may read `/connections`, and nobody may set a ceiling. Probes and metrics never ask for it.' },
+  ADMIN_TOKEN: { group: listeners, kind: bearer, secret: true, help: 'What `/connections` and `/ceiling` on the admin listener ask for, as `Authorization: Bearer`. Unset: everybody may read `/connections`, and nobody may set a ceiling. Probes and metrics never ask for it. `ADMIN_TOKEN_FILE` is read again when it changes.' },
   HOST: { group: listeners, kind: text, help: 'Address that all three listeners bind.', defaultText: 'every address' },
-  API_KEYS_FILE: { group: listeners, kind: path, help: 'File with the keys of the HTTP API, one a line. Lines that begin with `#` are comments.' },
+  API_KEYS_FILE: { group: listeners, kind: path, help: 'File with the keys of the HTTP API, one a line. Lines that begin with `#` are comments. Read again when it changes.' },
 
   AUTH: { group: tokens, kind: choice('jwt', 'anonymous'), help: 'Who may connect. `anonymous` lets everybody in, under any name they choose. Unset, it is `jwt` where a key is given; with neither, the gateway refuses to start.' },
-  JWT_SECRET: { group: tokens, kind: text, secret: true, help: 'Shared secret that signs tokens (HS256, HS384, HS512). 32 bytes or more.' },
+  JWT_SECRET: { group: tokens, kind: text, secret: true, help: 'Shared secret that signs tokens (HS256, HS384, HS512). 32 bytes or more. Several may be accepted at once, one a line, the newest first. `JWT_SECRET_FILE` is read again when it changes.' },
   JWKS_URL: { group: tokens, kind: webUrl, help: 'URL of the JSON Web Key Set whose keys sign tokens. Fetched when first needed and again every ten minutes; for unknown keys a few times at once, then every 10 seconds at most. While it cannot be fetched, the keys of the last time go on working.' },
   JWT_ALGORITHMS: { group: tokens, kind: list(`any of ${jwtAlgorithms.join(' ')}`, (item) => jwtAlgorithms.includes(item)), defaultText: 'HS256 with a secret; all but HS… with a key set', help: 'Signature algorithms that are accepted. `none` never is.' },
   JWT_AUDIENCE: { group: tokens, kind: text, help: 'What a token’s `aud` must contain. Unset: not checked.' },
@@ -151,7 +151,7 @@ export const settings = {
 
   PLAIN_CHANNEL: { group: channels, kind: name, default: 'ws_broadcast', help: 'Channel that clients of the plain protocol publish to and hear. Its namespace is raw and open to anyone unless the channels file lists it.' },
   PLAIN_HEARTBEAT: { group: channels, kind: flag, default: false, help: 'Send `{"type":"ping"}` to every client of the plain protocol at each interval, not only to those that connect with `?heartbeat=true`.' },
-  CHANNELS_FILE: { group: channels, kind: path, help: 'YAML or JSON file with the namespaces and who may publish and subscribe. Without it only `PLAIN_CHANNEL` exists.' },
+  CHANNELS_FILE: { group: channels, kind: path, help: 'YAML or JSON file with the namespaces and who may publish and subscribe. Without it only `PLAIN_CHANNEL` exists. Read again when it changes.' },
   CHANNELS: { group: channels, kind: text, help: 'The same as text, where a file is unhandy.' },
   PRESENCE_TTL_SECONDS: { group: channels, kind: integer(3, 3600), default: 30, help: 'How long the members of a pod that was killed are still listed.' },
 
@@ -216,7 +216,10 @@ type ValueOf<S> = S extends { kind: Kind<infer T>; default: unknown }
     : never;
 
 /** The value of every setting, by its name. */
-export type Config = { readonly [K in keyof Settings]: ValueOf<Settings[K]> };
+export type Config = { readonly [K in keyof Settings]: ValueOf<Settings[K]> } & {
+  /** The files that values were read from, by the name of the setting: what may change while the process runs. */
+  readonly files: Readonly<Partial<Record<keyof Settings, string>>>;
+};
 
 /** The value of every setting of the operator. */
 export type OperatorConfig = {
@@ -234,6 +237,12 @@ export class ConfigError extends Error {
     this.name = 'ConfigError';
     this.faults = faults;
   }
+}
+
+/** What is wrong, a line for each fault. */
+export function faultsOf(error: unknown): readonly string[] {
+  if (error instanceof ConfigError) return error.faults;
+  return [error instanceof Error ? error.message : String(error)];
 }
 
 /** Reads the environment by the table. An empty variable counts as unset.
@@ -257,9 +266,12 @@ function readTable<T>(table: object, env: Env): { values: T; faults: string[]; f
   const faults: string[] = [];
   const faulty = new Set<string>();
   const values: Record<string, unknown> = {};
+  const files: Record<string, string> = {};
   for (const [key, setting] of Object.entries(table) as [string, Setting][]) {
     const before = faults.length;
-    const given = readText(env, key, table, faults);
+    const file = fileOf(env, key, table);
+    if (file !== undefined) files[key] = file;
+    const given = readText(env, key, file, faults);
     if (faults.length > before) faulty.add(key);
     if (given === undefined) {
       values[key] = setting.default;
@@ -273,25 +285,36 @@ function readTable<T>(table: object, env: Env): { values: T; faults: string[]; f
     }
     values[key] = value;
   }
-  return { values: values as T, faults, faulty };
+  return { values: { ...values, files } as T, faults, faulty };
 }
 
-/** The variable, or what the file named by its `_FILE` twin holds, without the last line's end. */
-function readText(env: Env, key: string, table: object, faults: string[]): string | undefined {
+/** The file that a setting's `_FILE` twin names. */
+function fileOf(env: Env, key: string, table: object): string | undefined {
+  const fileKey = `${key}_FILE`;
+  return fileKey in table ? undefined : env[fileKey] || undefined;
+}
+
+/** The variable, or what the file named by its `_FILE` twin holds. */
+function readText(env: Env, key: string, file: string | undefined, faults: string[]): string | undefined {
   const direct = env[key] || undefined;
   const fileKey = `${key}_FILE`;
-  const file = fileKey in table ? undefined : env[fileKey] || undefined;
   if (file === undefined) return direct;
   if (direct !== undefined) {
     faults.push(`${key} and ${fileKey} are both set: unset one`);
     return direct;
   }
   try {
-    return readFileSync(file, 'utf8').replace(/\r?\n$/, '') || undefined;
+    return valueIn(readFileSync(file, 'utf8'));
   } catch (error) {
     faults.push(`${fileKey} names a file that cannot be read: ${(error as Error).message}`);
     return undefined;
   }
+}
+
+/** The value that a file holds: its text without the end of the last line. Undefined where there is nothing but white
+ * space. */
+export function valueIn(text: string): string | undefined {
+  return text.trim() === '' ? undefined : text.replace(/\r?\n$/, '');
 }
 
 /** What no single row can see. Nothing is said about settings that are faulty themselves. */

@@ -32,6 +32,7 @@ describe('createMetrics', () => {
       'reason',
       'action',
       'outcome',
+      'file',
       'result',
       'version',
       'node',

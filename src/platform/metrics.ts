@@ -211,6 +211,20 @@ export function createMetrics(version: string) {
       'Spans of traces, by whether their receiver took them; none where traces are off.',
       labelValues.traceSpans,
     ),
+    configReloads: new Counter({
+      name: 'tidegate_config_reloads_total',
+      help: 'Files that have changed since the start, by whether what they hold could be used.',
+      labelNames: ['file', 'result'],
+      registers,
+    }),
+    configValid: gauge(
+      'config_file_valid',
+      'Whether what is in use is what the file holds: 1, or 0 while it cannot be used and what it held before goes on.',
+      ['file'],
+    ),
+    configLoaded: gauge('config_loaded_timestamp_seconds', 'When what is in use of the file was read.', [
+      'file',
+    ]),
     buildInfo: gauge('build_info', 'Always 1; the labels say what is running.', ['version', 'node']),
   };
   registry.registerMetric(metrics.deliveryLatency);

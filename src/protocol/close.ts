@@ -92,10 +92,21 @@ export const closes = {
     action: 'reconnect',
     help: 'The user already has MAX_CONNECTIONS_PER_USER connections on this pod.',
   },
+  channelLost: {
+    code: 4407,
+    reason: 'a channel was taken away',
+    action: 'reconnect',
+    help: 'The channels file has changed, and no longer allows something that the connection was subscribed to. Reconnect and subscribe again: what is no longer allowed is then refused by an error. The reason carries a jittered hint in milliseconds.',
+  },
 } as const satisfies Record<string, Close>;
 
 /** The name of a close in the table. */
 export type CloseName = keyof typeof closes;
+
+/** The text of a close frame that asks for some patience. */
+export function withHint(close: Close, reconnectAfterMs: number): string {
+  return `${close.reason}; reconnect after ${reconnectAfterMs} ms`;
+}
 
 /** Every value that {@link closeCodeLabel} gives: the codes of the table, those of RFC 6455, and `other`. */
 export const closeCodeLabels: readonly string[] = [

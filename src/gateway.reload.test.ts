@@ -115,6 +115,25 @@ describe.concurrent('a change of JWT_SECRET_FILE', () => {
   });
 });
 
+describe.concurrent('a change of ADMIN_TOKEN_FILE', () => {
+  it('asks for the new token at once, and keeps the old one where the new is none', async () => {
+    const path = file('the-old-admin-token\n');
+    const gateway = await start({ ADMIN_TOKEN_FILE: path });
+    const statusWith = async (token: string) =>
+      (await fetch(`${gateway.adminUrl}/connections`, { headers: { authorization: `Bearer ${token}` } }))
+        .status;
+    await change(gateway, path, 'the-new-admin-token\n');
+    expect([await statusWith('the-old-admin-token'), await statusWith('the-new-admin-token')]).toEqual([
+      401, 200,
+    ]);
+    expect(await change(gateway, path, 'short\n', 50)).toMatchObject({
+      file: 'ADMIN_TOKEN_FILE',
+      faults: [expect.stringMatching(/^it must be 16 or more/)],
+    });
+    expect(await statusWith('the-new-admin-token')).toBe(200);
+  });
+});
+
 describe.concurrent('a change of CHANNELS_FILE', () => {
   const policy = (namespaces: Record<string, string>, send = 'anyone') =>
     `send: ${send}\nnamespaces: {${Object.entries(namespaces)
@@ -219,7 +238,21 @@ describe.concurrent('a change of CHANNELS_FILE', () => {
     await until(async () => (await members()).total === 1, { what: 'ann alone to be present' });
   });
 
-  it('is refused as a whole where it cannot be done while others run, or is not valid', async () => {
+  it('is refused where it is not valid, with every fault', async () => {
+    const path = file(policy({ room: open }));
+    const gateway = await start({ CHANNELS_FILE: path });
+    const ann = await v1(`${gateway.url}/ws/ann`);
+    expect(await change(gateway, path, 'namespaces: [', 50)).toMatchObject({ file: 'CHANNELS_FILE' });
+    expect(await change(gateway, path, policy({ room: 'subscribe: nobody' }), 50)).toMatchObject({
+      faults: [
+        expect.stringMatching(/^namespaces.room.subscribe: /),
+        expect.stringMatching(/^namespaces.room.publish: /),
+      ],
+    });
+    expect(await ann.call({ type: 'subscribe', channel: 'room:1' })).toMatchObject({ type: 'ok' });
+  });
+
+  it('is refused as a whole where it cannot be done while others run', async () => {
     const durable = `${open}, durable: {messages: 5, ageSeconds: 60}`;
     const path = file(policy({ room: open, doc: durable }));
     const gateway = await start({ CHANNELS_FILE: path });
@@ -244,13 +277,6 @@ describe.concurrent('a change of CHANNELS_FILE', () => {
     expect(await extra()).toMatchObject({ code: 'forbidden' });
     expect(await ann.call({ type: 'subscribe', channel: 'doc:1' })).toMatchObject({
       position: expect.anything(),
-    });
-    expect(await change(gateway, path, 'namespaces: [', 50)).toMatchObject({ file: 'CHANNELS_FILE' });
-    expect(await change(gateway, path, policy({ room: 'subscribe: nobody' }), 50)).toMatchObject({
-      faults: [
-        expect.stringMatching(/^namespaces.room.subscribe: /),
-        expect.stringMatching(/^namespaces.room.publish: /),
-      ],
     });
     // It is also what it was where it had gone in between.
     await change(gateway, path, policy({ extra: open }));

@@ -39,7 +39,7 @@ import {
   tracesUrl,
   valueIn,
 } from './platform/config.ts';
-import { Files } from './platform/files.ts';
+import { Files, type WatchedFile } from './platform/files.ts';
 import { newId } from './platform/ids.ts';
 import { createLog, type Log, type Report, traceFieldsOf } from './platform/logs.ts';
 import { createMetrics, type Metrics } from './platform/metrics.ts';
@@ -79,7 +79,8 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
   metrics.drainLimit.set(config.DRAIN_SECONDS);
   for (const warning of secrets?.warnings ?? []) log.warn(warning);
   const { traces, telemetry } = await startTraces(config, pod, metrics, log, report);
-  const bus = await createBus(config, `${pod}/${newId()}`, metrics, report);
+  const redis = config.REDIS_URL === undefined ? undefined : redisAddress(config, config.REDIS_URL);
+  const bus = await createBus(redis, `${pod}/${newId()}`, metrics, report);
 
   // The parts, in the order a message meets them.
   const fanout = new Fanout(
@@ -203,53 +204,45 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
 
   /** What may change while the gateway runs. */
   function watchFiles(): void {
-    if (apiKeysFile !== undefined && apiKeys !== undefined) {
-      files.watch({
-        ...apiKeysFile,
-        apply(text) {
-          apiKeys.replace(text);
-          return { keys: apiKeys.size };
-        },
+    const watch = (file: FileText | undefined, apply: WatchedFile['apply']) => {
+      if (file !== undefined) files.watch({ ...file, apply });
+    };
+    if (apiKeys !== undefined) {
+      watch(apiKeysFile, (text) => {
+        apiKeys.replace(text);
+        return { keys: apiKeys.size };
       });
     }
-    const { JWT_SECRET: text, files: paths } = config;
-    if (paths.JWT_SECRET !== undefined && text !== undefined && secrets !== undefined) {
-      files.watch({
-        setting: 'JWT_SECRET_FILE',
-        path: paths.JWT_SECRET,
-        text,
-        apply(text) {
-          secrets.replace(text);
-          for (const warning of secrets.warnings) log.warn(warning);
-          return { secrets: secrets.keys.length };
-        },
+    if (secrets !== undefined) {
+      watch(fileOf(config, 'JWT_SECRET'), (text) => {
+        secrets.replace(text);
+        for (const warning of secrets.warnings) log.warn(warning);
+        return { secrets: secrets.keys.length };
       });
     }
-    if (paths.ADMIN_TOKEN !== undefined && adminToken !== undefined) {
-      files.watch({
-        setting: 'ADMIN_TOKEN_FILE',
-        path: paths.ADMIN_TOKEN,
-        text: adminToken,
-        apply(text) {
-          const { parse, allowed } = settings.ADMIN_TOKEN.kind;
-          const token = parse(text);
-          if (token === undefined) throw new Error(`it must be ${allowed}`);
-          adminToken = token;
-          return {};
-        },
+    watch(fileOf(config, 'ADMIN_TOKEN'), (text) => {
+      const { parse, allowed } = settings.ADMIN_TOKEN.kind;
+      const token = parse(text);
+      if (token === undefined) throw new Error(`it must be ${allowed}`);
+      adminToken = token;
+      return {};
+    });
+    watch(channelsFile, async (text) => {
+      const hadDurable = channels.hasDurable;
+      const next = await parseChannels(config, text);
+      const closed = changeChannels(next, { channels, hub, presence, sessions });
+      metrics.addNamespaces(channels.names);
+      if (channels.hasDurable && !hadDurable) await warnOfLog();
+      return { namespaces: channels.size, closed };
+    });
+    if (redis !== undefined) {
+      watch(fileOf(config, 'REDIS_PASSWORD'), (text) => {
+        redis.password = text;
+        return {};
       });
-    }
-    if (channelsFile !== undefined) {
-      files.watch({
-        ...channelsFile,
-        async apply(text) {
-          const hadDurable = channels.hasDurable;
-          const next = await parseChannels(config, text);
-          const closed = changeChannels(next, { channels, hub, presence, sessions });
-          if (channels.hasDurable && !hadDurable) await warnOfLog();
-          metrics.addNamespaces(channels.names);
-          return { namespaces: channels.size, closed };
-        },
+      watch(fileOf(config, 'REDIS_SENTINEL_PASSWORD'), (text) => {
+        redis.sentinelPassword = text;
+        return {};
       });
     }
   }
@@ -327,15 +320,20 @@ async function startTraces(
   return { telemetry, traces: new Traces({ tracer, ratio, slowMs: config.TRACE_SLOW_MS, metrics, log }) };
 }
 
-async function createBus(config: Config, pod: string, metrics: Metrics, report: Report): Promise<Bus> {
-  if (config.REDIS_URL === undefined) {
+async function createBus(
+  address: RedisAddress | undefined,
+  pod: string,
+  metrics: Metrics,
+  report: Report,
+): Promise<Bus> {
+  if (address === undefined) {
     const bus = new MemoryBus();
     metrics.busUp.read = () => 1;
     return bus;
   }
   const { RedisBus } = await import('./bus/redis.ts');
   const bus = new RedisBus({
-    address: redisAddress(config, config.REDIS_URL),
+    address,
     pod,
     report,
     onProbe: (seconds) => metrics.busProbe.observe(seconds),
@@ -415,8 +413,20 @@ async function readApiKeys(config: Config) {
   return { apiKeysFile, apiKeys };
 }
 
+/** A file that a setting names, and what was in it at the start. */
+type FileText = Omit<WatchedFile, 'apply'>;
+
+/** The file that the value of a setting was read from, if it was. */
+function fileOf(
+  config: Config,
+  key: 'JWT_SECRET' | 'ADMIN_TOKEN' | 'REDIS_PASSWORD' | 'REDIS_SENTINEL_PASSWORD',
+): FileText | undefined {
+  const [path, text] = [config.files[key], config[key]];
+  return path === undefined || text === undefined ? undefined : { setting: `${key}_FILE`, path, text };
+}
+
 /** @throws {Error} where the file cannot be read. */
-function readText(setting: string, path: string | undefined) {
+function readText(setting: string, path: string | undefined): FileText | undefined {
   if (path === undefined) return undefined;
   try {
     return { setting, path, text: valueIn(readFileSync(path, 'utf8')) ?? '' };

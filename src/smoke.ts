@@ -1,8 +1,10 @@
 // Tries a running gateway from outside, as `helm test` does: connects, sends, receives, resumes. It takes settings by
 // the names that the gateway has for them, and disturbs nobody: what it sends goes to a user whom it makes up.
 
-import { createHmac, randomBytes } from 'node:crypto';
+import { createHmac, type KeyObject, randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import { SharedSecrets } from './gateway/shared-secrets.ts';
+import { valueIn } from './platform/config.ts';
 
 /** How long anything may take. Longer than it takes to make a subscription on the bus anew. */
 const TIMEOUT_MS = 10_000;
@@ -17,7 +19,7 @@ class Failure extends Error {}
 /** Reads a setting, or the file that its `_FILE` twin names. */
 function setting(name: string): string | undefined {
   const file = process.env[`${name}_FILE`];
-  return file ? readFileSync(file, 'utf8').trim() || undefined : process.env[name] || undefined;
+  return file ? valueIn(readFileSync(file, 'utf8')) : process.env[name] || undefined;
 }
 
 function required(name: string): string {
@@ -81,7 +83,7 @@ class Connection {
 }
 
 /** The token that an application's backend would make for this user. */
-function tokenFor(user: string, channel: string | undefined, secret: string): string {
+function tokenFor(user: string, channel: string | undefined, secret: KeyObject): string {
   const part = (value: unknown) => Buffer.from(JSON.stringify(value)).toString('base64url');
   const algorithm =
     setting('JWT_ALGORITHMS')
@@ -129,7 +131,8 @@ async function main(): Promise<void> {
   const user = `helm-test-${id}`;
   const namespace = setting('DURABLE_NAMESPACE');
   const channel = namespace === undefined ? undefined : `${namespace}:helm-test-${id}`;
-  const secret = setting('JWT_SECRET');
+  const secrets = setting('JWT_SECRET');
+  const [secret] = secrets === undefined ? [] : new SharedSecrets(secrets).keys;
   const hasApi = setting('API_URL') !== undefined;
   const token = secret === undefined ? undefined : tokenFor(user, channel, secret);
   const connect = () =>

@@ -45,6 +45,7 @@ export class Heard implements BusListener {
 /** A Redis bus under test. */
 export interface TestRedisBus {
   readonly bus: RedisBus;
+  readonly address: RedisAddress;
   readonly heard: Heard;
   /** What it reported in the background, as `stage: message`. */
   readonly reports: string[];
@@ -58,11 +59,12 @@ let pods = 0;
 export type TestAddress = Pick<RedisAddress, 'url'> & Partial<RedisAddress>;
 
 /** Starts a Redis bus without waiting for it. */
-export function openRedisBus(address: TestAddress): TestRedisBus {
+export function openRedisBus(given: TestAddress): TestRedisBus {
+  const address: RedisAddress = { mode: 'standalone', sentinelName: 'mymaster', ...given };
   const heard = new Heard();
   const reports: string[] = [];
   const bus = new RedisBus({
-    address: { mode: 'standalone', sentinelName: 'mymaster', ...address },
+    address,
     pod: `pod-${++pods}`,
     report: (stage, error) =>
       reports.push(`${stage}: ${error instanceof Error ? error.message : String(error)}`),
@@ -70,7 +72,7 @@ export function openRedisBus(address: TestAddress): TestRedisBus {
     onProbeFailure: () => {},
     onReconnect: () => {},
   });
-  return { bus, heard, reports, started: bus.start(heard) };
+  return { bus, address, heard, reports, started: bus.start(heard) };
 }
 
 /** Starts a Redis bus and waits until it is up. */

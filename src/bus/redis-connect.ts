@@ -5,15 +5,16 @@ import { Redis, type RedisOptions } from 'ioredis';
 import { RedisConnection } from './redis-connection.ts';
 import type { Host } from './redis-slots.ts';
 
-/** Where Redis is and how to get in. */
+/** Where Redis is and how to get in. The passwords are looked at each time that a connection is made, so whoever holds
+ * the address may change them; connections that are up stay. */
 export interface RedisAddress {
   /** `redis://[user:password@]host:port[,host:port...][/db]`, or `rediss://` for TLS. */
   readonly url: string;
   readonly mode: 'standalone' | 'sentinel' | 'cluster';
   readonly sentinelName: string;
   readonly username?: string | undefined;
-  readonly password?: string | undefined;
-  readonly sentinelPassword?: string | undefined;
+  password?: string | undefined;
+  sentinelPassword?: string | undefined;
   readonly caFile?: string | undefined;
 }
 
@@ -38,7 +39,8 @@ export class RedisConnector {
   readonly hosts: readonly Host[];
   readonly #address: RedisAddress;
   readonly #options: Omit<RedisOptions, 'replyMapping' | 'himportFieldsets'>;
-  readonly #login: Pick<RedisOptions, 'db' | 'username' | 'password'>;
+  readonly #login: Pick<RedisOptions, 'db' | 'username'>;
+  readonly #urlPassword: string | undefined;
 
   /** @throws {Error} where the URL or the certificate file cannot be used, with what to do. */
   constructor(address: RedisAddress) {
@@ -66,39 +68,56 @@ export class RedisConnector {
       ...(tls !== undefined && { tls }),
     };
     const username = parsed.username ?? address.username;
-    const password = parsed.password ?? address.password;
+    this.#urlPassword = parsed.password;
     this.#login = {
       ...(this.mode !== 'cluster' && { db: parsed.db }),
       ...(username !== undefined && { username }),
-      ...(password !== undefined && { password }),
     };
   }
 
   /** A connection to the master, or on a Cluster to the node that is named. Its name shows in CLIENT LIST. */
   connection(connectionName: string, node = this.hosts[0]): RedisConnection {
     const options = { ...this.#options, ...this.#login, connectionName };
-    if (this.mode !== 'sentinel') return new RedisConnection(new Redis({ ...options, ...node }));
-    const { sentinelName, sentinelPassword } = this.#address;
-    return new RedisConnection(
-      new Redis({
+    const passwords = () => {
+      const { password, sentinelPassword } = this.#address;
+      return withoutUndefined({ password: this.#urlPassword ?? password, sentinelPassword });
+    };
+    if (this.mode !== 'sentinel') return connect({ ...options, ...node }, passwords);
+    return connect(
+      {
         ...options,
         sentinels: [...this.hosts],
-        name: sentinelName,
+        name: this.#address.sentinelName,
         sentinelRetryStrategy: retryDelayMs,
         // Otherwise a Sentinel that is frozen would be waited for, for ever.
         sentinelCommandTimeout: CONNECT_TIMEOUT_MS,
-        ...(sentinelPassword !== undefined && { sentinelPassword }),
         ...(options.tls !== undefined && { enableTLSForSentinelMode: true, sentinelTLS: options.tls }),
-      }),
+      },
+      passwords,
     );
   }
 
   /** A connection to each Sentinel. They have a password of their own. */
   sentinels(): RedisConnection[] {
-    const { sentinelPassword: password } = this.#address;
-    const options = { ...this.#options, ...(password !== undefined && { password }) };
-    return this.hosts.map((host) => new RedisConnection(new Redis({ ...options, ...host })));
+    const passwords = () => withoutUndefined({ password: this.#address.sentinelPassword });
+    return this.hosts.map((host) => connect({ ...this.#options, ...host }, passwords));
   }
+}
+
+type Passwords = Pick<RedisOptions, 'password' | 'sentinelPassword'>;
+
+/** A connection that asks for its passwords each time that it is made anew. */
+function connect(
+  options: Omit<RedisOptions, 'replyMapping' | 'himportFieldsets'>,
+  passwords: () => Passwords,
+): RedisConnection {
+  const redis = new Redis({ ...options, ...passwords() });
+  redis.on('reconnecting', () => Object.assign(redis.options, passwords()));
+  return new RedisConnection(redis);
+}
+
+function withoutUndefined(given: { [K in keyof Passwords]: string | undefined }): Passwords {
+  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
 }
 
 /** 50 ms at first, then doubling up to the cap, with a quarter of jitter so that pods do not come all at once. */

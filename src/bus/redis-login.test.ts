@@ -74,6 +74,28 @@ describe('a Redis with users', () => {
     });
   });
 
+  test('takes a new password for its next connection, and keeps those that are up', async () => {
+    await admin.call('ACL', 'SETUSER', 'rotating', 'on', '>old', '~*', '&*', '+@all');
+    const pod = await startPod({ url: `redis://rotating@127.0.0.1:${redis.port}`, password: 'old' });
+    await pod.bus.subscribe('ws_rotating');
+    const cut = async () => Number(await admin.call('CLIENT', 'KILL', 'USER', 'rotating'));
+
+    pod.address.password = 'new';
+    await pod.bus.publish('ws_rotating', Buffer.from('by the old connection'));
+    await pod.heard.until('ws_rotating', 'by the old connection');
+
+    await admin.call('ACL', 'SETUSER', 'rotating', '>new', '<old');
+    expect(await cut()).toBeGreaterThan(0);
+    await deliversAgain('after a rotation', [pod], ['ws_rotating']);
+
+    // The other way round: Redis has the next one first, and the gateway is told of it later.
+    await admin.call('ACL', 'SETUSER', 'rotating', '>next', '<new');
+    await cut();
+    await reasonMatches(pod, /WRONGPASS/);
+    pod.address.password = 'next';
+    await deliversAgain('after a rotation', [pod], ['ws_rotating']);
+  });
+
   test('gets in as soon as the password is right', async () => {
     const pod = openPod({ url: `redis://late:come@127.0.0.1:${redis.port}` });
     await reasonMatches(pod, /WRONGPASS/);

@@ -165,7 +165,7 @@ export const settings = {
   REDIS_MODE: { group: bus, kind: choice('standalone', 'sentinel', 'cluster'), default: 'standalone', help: 'What `REDIS_URL` leads to: one server, the Sentinels of one, or the nodes of a Cluster (7.0 or later, for sharded Pub/Sub).' },
   REDIS_SENTINEL_NAME: { group: bus, kind: text, default: 'mymaster', help: 'The name that Sentinel knows the master by.' },
   REDIS_USERNAME: { group: bus, kind: text, help: 'ACL user, where the URL has none.' },
-  REDIS_PASSWORD: { group: bus, kind: text, secret: true, help: 'Password, where the URL has none. `REDIS_PASSWORD_FILE` keeps it out of the environment.' },
+  REDIS_PASSWORD: { group: bus, kind: text, secret: true, help: 'Password, where the URL has none. `REDIS_PASSWORD_FILE` keeps it out of the environment, and is read again when it changes, for the next connections.' },
   REDIS_SENTINEL_PASSWORD: { group: bus, kind: text, secret: true, help: 'Password of the Sentinels themselves.' },
   REDIS_CA_FILE: { group: bus, kind: path, help: 'Certificates that sign those of Redis, where the system’s do not.' },
 

@@ -23,6 +23,7 @@ describe('the close table', () => {
   it('keeps the documented codes', () => {
     expect(Object.fromEntries(table.map(([name, { code, action }]) => [name, `${code} ${action}`]))).toEqual({
       binary: '1003 stop',
+      channelLost: '4407 reconnect',
       refused: '1008 refresh',
       tooLarge: '1009 stop',
       drain: '1012 reconnect',

@@ -342,7 +342,7 @@ function checkUmbrella(helm: string): void {
   }
 }
 
-/** The first install gives pods the checksums of what it generates, or the first upgrade would roll them all. */
+/** The first install gives pods the checksums of what it generates, or the first upgrade would restart Redis. */
 function checkGenerated(helm: string): void {
   const first = run(helm, 'template', 'tidegate', chart, ...KUBE_VERSION);
   expectSuccess(`${helm} template`, first);

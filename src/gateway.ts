@@ -217,7 +217,7 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
       watch(fileOf(config, 'JWT_SECRET'), (text) => {
         secrets.replace(text);
         for (const warning of secrets.warnings) log.warn(warning);
-        return { secrets: secrets.keys.length };
+        return { secrets: secrets.size };
       });
     }
     watch(fileOf(config, 'ADMIN_TOKEN'), (text) => {

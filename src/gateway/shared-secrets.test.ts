@@ -16,6 +16,7 @@ describe('SharedSecrets', () => {
 
   it('takes each line for a secret, the first one first, and the whole after them', () => {
     expect(textsOf(new SharedSecrets(`${one}\n${two}`))).toEqual([one, two, `${one}\n${two}`]);
+    expect([one, `${one}\n${two}`].map((text) => new SharedSecrets(text).size)).toEqual([1, 2]);
     expect(textsOf(new SharedSecrets(`${one}\r\n\r\n${two}\n`)).slice(0, 2)).toEqual([one, two]);
   });
 

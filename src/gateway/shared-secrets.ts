@@ -22,6 +22,11 @@ export class SharedSecrets {
     return this.#keys;
   }
 
+  /** How many there are, for people: the whole of several lines does not count. */
+  get size(): number {
+    return Math.max(1, this.#keys.length - 1);
+  }
+
   /** What is unwise or surprising about them. Names no secret. */
   get warnings(): readonly string[] {
     return this.#warnings;

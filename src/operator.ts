@@ -78,6 +78,7 @@ export async function startOperator(config: OperatorConfig, log: Log, kube = new
     report,
     onRestart,
     leads,
+    identity: `${namespace}/${name}`,
   });
   const api = new MetricsApi(new Served(() => reconciler.observers), (code) =>
     metrics.metricQueries.inc({ code: String(code) }),
@@ -98,6 +99,7 @@ export async function startOperator(config: OperatorConfig, log: Log, kube = new
       log.info({ identity }, 'leading');
       term.addEventListener('abort', () => log.info({ identity }, 'not leading any more'), { once: true });
       serving?.wake();
+      reconciler.sync();
     },
   });
   metrics.leader.read = () => (leader.isLeading ? 1 : 0);

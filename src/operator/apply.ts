@@ -71,7 +71,7 @@ export class Applier {
   }
 
   /** Writes the status where it says something new, and its numbers now and then. */
-  async writeStatus(policy: Policy, status: PolicyStatus, over: AbortSignal): Promise<void> {
+  async writeStatus(policy: Omit<Policy, 'spec'>, status: PolicyStatus, over: AbortSignal): Promise<void> {
     const before = this.#written.get(policy.uid);
     if (before !== undefined) {
       const isSame = JSON.stringify(essence(before.status)) === JSON.stringify(essence(status));

@@ -2,6 +2,9 @@
 
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from '@prometheus-io/client';
 import type { Reading } from '../platform/metrics.ts';
+import type { Observation } from './observation.ts';
+import type { SeenPod } from './pods.ts';
+import { conditionTypes, type Policy, type PolicyStatus } from './policy.ts';
 
 export type OperatorMetrics = ReturnType<typeof createOperatorMetrics>;
 
@@ -83,4 +86,61 @@ export function createOperatorMetrics(version: string) {
   };
   metrics.buildInfo.set({ version, node: process.version }, 1);
   return metrics;
+}
+
+const conditionValues = { True: 1, False: 0, Unknown: -1 } as const;
+
+/** Says of a policy what its status says. What is not known has no series. */
+export function measurePolicy(
+  metrics: OperatorMetrics,
+  policy: Policy,
+  { hpa, pods }: Observation,
+  { connections, skew, conditions }: PolicyStatus,
+): void {
+  const labels = labelsOf(policy);
+  const set = (gauge: Gauge<(typeof ofPolicy)[number]>, value: number | undefined) =>
+    value === undefined ? gauge.remove(labels) : gauge.set(labels, value);
+  const staying = pods.filter(({ deleting }) => !deleting);
+  const known = staying.filter(({ heard }) => heard.known).length;
+  metrics.pods.set({ ...labels, state: 'known' }, known);
+  metrics.pods.set({ ...labels, state: 'unknown' }, staying.length - known);
+  set(metrics.connections, connections);
+  set(metrics.skew, skew);
+  set(metrics.hpaDesired, hpa?.desired);
+  set(metrics.hpaCurrent, hpa?.current);
+  set(metrics.hpaMax, hpa?.max);
+  for (const { type, status } of conditions)
+    metrics.conditions.set({ ...labels, type }, conditionValues[status]);
+}
+
+/** Counts what pods told of their moves since the round before. */
+export function countMoves(metrics: OperatorMetrics, policy: Policy, pods: readonly SeenPod[]): void {
+  const labels = labelsOf(policy);
+  for (const { heard, before } of pods) {
+    if (!heard.known || before?.shed === undefined || before.startedAtMs !== heard.answer.startedAtMs)
+      continue;
+    for (const outcome of ['asked', 'moved', 'stayed'] as const) {
+      const more = (heard.answer.shed?.[outcome] ?? 0) - before.shed[outcome];
+      if (more > 0) metrics.moves.inc({ ...labels, outcome }, more);
+    }
+  }
+}
+
+/** Takes back what was said of a policy: it is gone, or another replica says it. Counters stay, as counters must. */
+export function forgetPolicy(metrics: OperatorMetrics, policy: Policy): void {
+  const labels = labelsOf(policy);
+  for (const gauge of [
+    metrics.connections,
+    metrics.skew,
+    metrics.hpaDesired,
+    metrics.hpaCurrent,
+    metrics.hpaMax,
+  ])
+    gauge.remove(labels);
+  for (const state of ['known', 'unknown']) metrics.pods.remove({ ...labels, state });
+  for (const type of Object.keys(conditionTypes)) metrics.conditions.remove({ ...labels, type });
+}
+
+function labelsOf({ namespace, name }: Policy): { namespace: string; policy: string } {
+  return { namespace, policy: name };
 }

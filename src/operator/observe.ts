@@ -30,16 +30,16 @@ export class Observer {
   #workload: WorkloadObject | undefined;
   #policy: Policy;
   #token: string | undefined;
-  #rounds = 0;
+  #isComplete = false;
 
   constructor(settings: ObserverSettings, policy: Policy) {
     this.#settings = settings;
     this.#policy = policy;
   }
 
-  /** Whether every pod has been asked at least once. */
+  /** Whether every pod of the workload has been asked at least once, or there is no workload. */
   get isComplete(): boolean {
-    return this.#rounds > 0;
+    return this.#isComplete;
   }
 
   get policy(): Policy {
@@ -62,8 +62,8 @@ export class Observer {
     const { targetRef, adminPort } = policy.spec;
     if (this.#pods !== undefined) {
       await this.#pods.poll(this.#settings.poller, adminPort, token);
-      if (this.#pods.isComplete) this.#rounds += 1;
     }
+    this.#isComplete ||= this.#pods?.isComplete ?? true;
     const pods = this.pods;
     const hpa = hpas.find(
       ({ metadata, spec: { scaleTargetRef: ref } }) =>
@@ -97,7 +97,7 @@ export class Observer {
     const selector = this.#workload === undefined ? '' : selectorText(this.#workload.spec.selector);
     if (selector === this.#selector) return;
     this.#selector = selector;
-    this.#rounds = 0;
+    this.#isComplete = false;
     const before = this.#pods;
     this.#pods =
       selector === '' ? undefined : new Pods({ kube, namespace, labelSelector: selector, report, onRestart });

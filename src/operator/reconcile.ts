@@ -1,6 +1,7 @@
 // All policies: begins the rounds of each that is there, and ends those of each that is gone.
 
 import type { Report } from '../platform/logs.ts';
+import { decideInvalid } from './decide.ts';
 import type { HpaObject, PolicyObject } from './objects.ts';
 import type { Observer, Surroundings } from './observe.ts';
 import { decodeSpec, type Policy, type PolicyStatus } from './policy.ts';
@@ -13,7 +14,12 @@ export interface ReconcilerSettings extends Omit<RoundsSettings, 'surroundings'>
   readonly hpas: Watched<HpaObject>;
   readonly tokens: Tokens;
   readonly report: Report;
+  /** Of the operator, as policies name it: `namespace/name`. */
+  readonly identity: string;
 }
+
+/** Annotation of a policy: which operator works on it. None: each that sees it. */
+const OPERATOR = 'tidegate.dev/operator';
 
 export class Reconciler {
   readonly #settings: ReconcilerSettings;
@@ -60,13 +66,26 @@ export class Reconciler {
 
   #policies(): Policy[] {
     return this.#settings.policies.items.flatMap((object) => {
+      if (!this.#isOurs(object)) return [];
       const decoded = decodeSpec(object.spec);
-      if ('fault' in decoded) return [];
-      const { name, namespace = '', uid, generation = 0, creationTimestamp } = object.metadata;
-      const status = object.status as PolicyStatus | undefined;
-      const createdAtMs = Date.parse(creationTimestamp);
-      return { namespace, name, uid, generation, createdAtMs, spec: decoded.spec, status };
+      if ('spec' in decoded) return { ...headerOf(object), spec: decoded.spec };
+      this.#refuse(headerOf(object), decoded.fault);
+      return [];
     });
+  }
+
+  /** Whether no other operator is named. */
+  #isOurs({ metadata }: PolicyObject): boolean {
+    const named = metadata.annotations?.[OPERATOR];
+    return named === undefined || named === this.#settings.identity;
+  }
+
+  /** Says in its status that a policy cannot be read. */
+  #refuse(policy: Omit<Policy, 'spec'>, fault: string): void {
+    const { applier, leads } = this.#settings;
+    const term = leads();
+    if (term !== undefined)
+      void applier.writeStatus(policy, decideInvalid(policy, fault, Date.now()).status, term);
   }
 
   async #around(policy: Policy): Promise<Surroundings> {
@@ -87,4 +106,10 @@ export class Reconciler {
     applier.forget(rounds.policy.uid);
     rounds.stop().catch((error) => report('end the rounds of a policy', error));
   }
+}
+
+function headerOf({ metadata, status }: PolicyObject): Omit<Policy, 'spec'> {
+  const { name, namespace = '', uid, generation = 0, creationTimestamp } = metadata;
+  const createdAtMs = Date.parse(creationTimestamp);
+  return { name, namespace, uid, generation, createdAtMs, status: status as PolicyStatus | undefined };
 }

@@ -4,8 +4,10 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Report } from '../platform/logs.ts';
 import type { Applier } from './apply.ts';
-import type { OperatorMetrics } from './metrics.ts';
-import { type Observation, ROUND_MS } from './observation.ts';
+import { decide } from './decide.ts';
+import type { Memory } from './memory.ts';
+import { countMoves, forgetPolicy, measurePolicy, type OperatorMetrics } from './metrics.ts';
+import { ROUND_MS } from './observation.ts';
 import { Observer, type ObserverSettings, type Surroundings } from './observe.ts';
 import type { Policy } from './policy.ts';
 
@@ -25,6 +27,8 @@ export class Rounds {
   readonly #stop = new AbortController();
   readonly #running: Promise<void>;
   #policy: Policy;
+  #term: AbortSignal | undefined;
+  #memory: Memory | undefined;
 
   constructor(settings: RoundsSettings, policy: Policy) {
     this.#settings = settings;
@@ -45,6 +49,7 @@ export class Rounds {
   async stop(): Promise<void> {
     this.#stop.abort();
     await this.#running;
+    forgetPolicy(this.#settings.metrics, this.#policy);
     await this.observer.stop();
   }
 
@@ -70,21 +75,22 @@ export class Rounds {
 
   async #round(): Promise<void> {
     const policy = this.#policy;
-    const { surroundings, leads, metrics } = this.#settings;
+    const { surroundings, leads, metrics, applier } = this.#settings;
     const observation = await this.observer.round(policy, await surroundings(policy));
-    if (!this.observer.isComplete || leads() === undefined) return;
-    measure(metrics, policy, observation);
+    const term = leads();
+    // What was remembered before another led is not true any more. The status, which that one wrote, is.
+    if (term !== this.#term) this.#memory = undefined;
+    this.#term = term;
+    if (term === undefined) {
+      forgetPolicy(metrics, policy);
+      return;
+    }
+    if (!this.observer.isComplete) return;
+    const decision = decide(policy, observation, this.#memory, Date.now());
+    this.#memory = decision.memory;
+    const { workload, pods } = this.observer;
+    await applier.apply(decision, { policy, workload, pods }, term);
+    measurePolicy(metrics, policy, observation, decision.status);
+    countMoves(metrics, policy, pods);
   }
-}
-
-function measure(metrics: OperatorMetrics, { namespace, name }: Policy, { hpa, pods }: Observation): void {
-  const labels = { namespace, policy: name };
-  const staying = pods.filter(({ deleting }) => !deleting);
-  const known = staying.filter(({ heard }) => heard.known).length;
-  metrics.pods.set({ ...labels, state: 'known' }, known);
-  metrics.pods.set({ ...labels, state: 'unknown' }, staying.length - known);
-  if (hpa === undefined) return;
-  metrics.hpaDesired.set(labels, hpa.desired);
-  metrics.hpaCurrent.set(labels, hpa.current);
-  metrics.hpaMax.set(labels, hpa.max);
 }

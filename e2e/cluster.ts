@@ -5,10 +5,10 @@ import {
   AppsV1Api,
   AutoscalingV2Api,
   CoreV1Api,
-  DiscoveryV1Api,
   KubeConfig,
+  type KubernetesListObject,
   type KubernetesObject,
-  PolicyV1Api,
+  type V1Pod,
   Watch,
 } from '@kubernetes/client-node';
 import { until } from '../test/until.ts';
@@ -32,8 +32,6 @@ if (config.getCurrentCluster() === null) {
 export const core = config.makeApiClient(CoreV1Api);
 export const apps = config.makeApiClient(AppsV1Api);
 export const autoscaling = config.makeApiClient(AutoscalingV2Api);
-export const discovery = config.makeApiClient(DiscoveryV1Api);
-export const policy = config.makeApiClient(PolicyV1Api);
 
 /** How often the cluster is asked while something is waited for. */
 const POLL_MS = 250;
@@ -52,6 +50,20 @@ export async function during(seconds: number, check: () => unknown): Promise<voi
   } while (performance.now() < endMs);
 }
 
+/** Whether a pod is ready, and here to stay. */
+export function isReady({ metadata, status }: V1Pod): boolean {
+  if (metadata?.deletionTimestamp !== undefined) return false;
+  return status?.conditions?.some(({ type, status }) => type === 'Ready' && status === 'True') ?? false;
+}
+
+/** Waits until a pod that stands alone is ready, and returns its address. */
+export async function addressOf(namespace: string, name: string): Promise<string> {
+  return eventually(`the pod ${name} to be ready: are all images in the cluster?`, 120, async () => {
+    const pod = await core.readNamespacedPod({ name, namespace });
+    return isReady(pod) && pod.status?.podIP;
+  });
+}
+
 /** A change of an object. */
 export interface Change<T> {
   readonly type: string;
@@ -59,24 +71,45 @@ export interface Change<T> {
 }
 
 /** Watches objects until it is stopped. `seen` is called for those that are there already, too.
- * Returns what stops it, which throws where the watch has ended by itself, so that nothing goes unseen. */
+ * Returns what stops it, which throws where changes may have gone unseen. */
 export async function watch<T extends KubernetesObject>(
   path: string,
   labelSelector: string,
   seen: (change: Change<T>) => void,
 ): Promise<() => void> {
-  let ended: { readonly error: unknown } | undefined;
-  const abort = await new Watch(config).watch(
-    path,
-    { labelSelector },
-    (type, object) => seen({ type, object: object as T }),
-    (error: unknown) => {
-      ended = { error };
-    },
-  );
+  const query = `labelSelector=${encodeURIComponent(labelSelector)}`;
+  const { metadata, items } = JSON.parse(
+    await kubectl('get', '--raw', `${path}?${query}`),
+  ) as KubernetesListObject<T>;
+  for (const object of items) seen({ type: 'ADDED', object });
+  let resourceVersion = metadata?.resourceVersion;
+  let isStopped = false;
+  let fault: unknown;
+  let abort = new AbortController();
+  const go = async () => {
+    if (isStopped) return;
+    abort = await new Watch(config).watch(
+      path,
+      { labelSelector, resourceVersion },
+      (type, object) => {
+        if (type === 'ERROR')
+          fault = object; // it cannot go on from there: too much has happened since
+        else {
+          resourceVersion = (object as T).metadata?.resourceVersion;
+          seen({ type, object: object as T });
+        }
+      },
+      // It ends when nothing has happened for half a minute, and goes on from where it was.
+      () => {
+        if (fault === undefined) setTimeout(() => void go(), POLL_MS);
+      },
+    );
+  };
+  await go();
   return () => {
-    if (ended !== undefined) throw new Error(`the watch of ${path} has ended`, { cause: ended.error });
+    isStopped = true;
     abort.abort();
+    if (fault !== undefined) throw new Error(`the watch of ${path} has ended`, { cause: fault });
   };
 }
 

@@ -3,7 +3,7 @@
 import { spawn } from 'node:child_process';
 import { readFileSync, rmSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { core, deleteNamespaces, eventually } from './cluster.ts';
+import { addressOf, deleteNamespaces, eventually } from './cluster.ts';
 import { apply, exists, run, runToEnd } from './programs.ts';
 import { artifacts, givenImage, image, loadCommand, runLabel, runName, say } from './settings.ts';
 
@@ -100,10 +100,7 @@ async function openRelay(): Promise<{ port: number; close: () => void }> {
       ],
     },
   });
-  await eventually('the relay to be ready: is the image in the cluster?', 120, async () => {
-    const { status } = await core.readNamespacedPod({ name: 'relay', namespace });
-    return status?.conditions?.some(({ type, status }) => type === 'Ready' && status === 'True');
-  });
+  await addressOf(namespace, 'relay');
   const forward = spawn(
     'kubectl',
     ['--namespace', namespace, 'port-forward', 'pod/relay', `:${RELAY_PORT}`],

@@ -5,6 +5,7 @@
 import { connect, createServer } from 'node:net';
 
 const MAX_LINE_BYTES = 300;
+const CONNECT_TIMEOUT_MS = 5000;
 
 createServer((client) => {
   let head = Buffer.alloc(0);
@@ -18,9 +19,15 @@ createServer((client) => {
     if (host === undefined) return void client.end();
     const target = connect(Number(port), host);
     target.setNoDelay(true);
+    // The first packets to a Service that is not known everywhere yet go nowhere, and so do all that repeat them.
+    const timer = setTimeout(() => target.destroy(), CONNECT_TIMEOUT_MS);
+    target.on('connect', () => clearTimeout(timer));
     target.write(head.subarray(end + 1));
     target.on('error', () => client.end());
-    target.on('close', () => client.end());
+    target.on('close', () => {
+      clearTimeout(timer);
+      client.end();
+    });
     client.on('close', () => target.destroy());
     client.pipe(target);
     target.pipe(client);

@@ -5,11 +5,11 @@ import type { V1Pod } from '@kubernetes/client-node';
 import { type Client, type ConnectOptions, connect } from '../src/client/client.ts';
 import { token } from '../test/tokens.ts';
 import { TestClient } from '../test/websocket.ts';
-import { core, eventually } from './cluster.ts';
+import { core, eventually, isReady } from './cluster.ts';
 import { run, runToEnd } from './programs.ts';
 import { image } from './settings.ts';
 import type { Space } from './space.ts';
-import { agent, TunnelWebSocket } from './tunnel.ts';
+import { agent, call, TunnelWebSocket } from './tunnel.ts';
 
 /** The chart of this tree. */
 export const chart = fileURLToPath(new URL('../charts/tidegate', import.meta.url));
@@ -26,7 +26,8 @@ export const imageValues: Values = {
 export const quickValues: Values = {
   ...imageValues,
   preStopSeconds: 1,
-  drainSeconds: 3,
+  // Long enough that clients on a busy machine have moved before they are cut.
+  drainSeconds: 10,
   resources: { requests: { cpu: '10m', memory: '64Mi' } },
   redis: { resources: { requests: { cpu: '10m', memory: '32Mi' } } },
   channels: {
@@ -142,6 +143,12 @@ export class Release {
     return `http://${pod?.address ?? `${this.fullname}.${this.namespace}.svc`}:${port}`;
   }
 
+  /** How many connections a pod has. */
+  async connectionsOf(pod: Pod): Promise<number> {
+    const { text } = await call(`${this.httpUrl(9090, pod)}/connections`);
+    return (JSON.parse(text) as { connections: number }).connections;
+  }
+
   /** What the release's Secret holds. */
   async secret(key: 'jwt-secret' | 'api-key'): Promise<string> {
     const { data } = await core.readNamespacedSecret({
@@ -186,11 +193,6 @@ export interface Pod {
 
 /** Pods, two or more: with one alone there is nothing between pods to see. */
 export type Pods = readonly [Pod, Pod, ...Pod[]];
-
-export function isReady({ metadata, status }: V1Pod): boolean {
-  if (metadata?.deletionTimestamp !== undefined) return false;
-  return status?.conditions?.some(({ type, status }) => type === 'Ready' && status === 'True') ?? false;
-}
 
 function podOf({ metadata, status }: V1Pod): Pod {
   return { name: metadata?.name ?? '', address: status?.podIP ?? '' };

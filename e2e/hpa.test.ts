@@ -1,0 +1,103 @@
+// Autoscaling on CPU: load adds pods, its end takes them away one at a time, and clients miss nothing.
+
+import type { V1Pod } from '@kubernetes/client-node';
+import { describe, expect, test } from 'vitest';
+import { apps, autoscaling, eventually, watch } from './cluster.ts';
+import { Counting } from './counting.ts';
+import { runToEnd } from './programs.ts';
+import { quickValues, Release } from './release.ts';
+import { useSpace } from './space.ts';
+import { call } from './tunnel.ts';
+
+/** Of the CPU request. */
+const TARGET_PERCENT = 80;
+
+const hasMetrics =
+  (await runToEnd('kubectl', ['get', '--raw', '/apis/metrics.k8s.io/v1beta1/nodes'])).code === 0;
+
+describe.skipIf(!hasMetrics)(
+  `autoscaling${hasMetrics ? '' : ' (skipped: there is no metrics-server)'}`,
+  () => {
+    let release: Release;
+
+    const space = useSpace('hpa', async (space) => {
+      release = await Release.install(space, {
+        values: {
+          ...quickValues,
+          resources: { requests: { cpu: '100m', memory: '64Mi' } },
+          autoscaling: {
+            enabled: true,
+            minReplicas: 2,
+            maxReplicas: 4,
+            cpu: { targetUtilization: TARGET_PERCENT },
+            // No shorter than a pod takes to leave, as the chart wants it.
+            scaleDown: { periodSeconds: 30, stabilizationWindowSeconds: 15 },
+          },
+        },
+      });
+      await release.pods(2);
+    });
+
+    test('load scales a gateway out, and its end scales it in by one pod at a time', async () => {
+      await using counting = await Counting.start(release, { subscribers: 12, channels: 1, everyMs: 500 });
+
+      await eventually('the HPA to be content with two pods', 180, async () => {
+        const { namespace, fullname: name } = release;
+        const { status } = await autoscaling.readNamespacedHorizontalPodAutoscaler({ name, namespace });
+        const [metric] = status?.currentMetrics ?? [];
+        const percent = metric?.containerResource?.current.averageUtilization ?? Number.POSITIVE_INFINITY;
+        return status?.desiredReplicas === 2 && percent <= TARGET_PERCENT;
+      });
+      await release.pods(2);
+      const stop = load(release);
+      space.say('the load begins');
+      const pods = await release.pods(4, 240);
+      await stop();
+      space.say(`scaled out to ${pods.length} pods, and the load ends`);
+
+      const leaving = new Set<string>();
+      let atOnce = 0;
+      const stopWatching = await watch<V1Pod>(
+        `/api/v1/namespaces/${release.namespace}/pods`,
+        release.selector,
+        ({ type, object: { metadata } }) => {
+          if (type === 'DELETED') leaving.delete(metadata?.name ?? '');
+          else if (metadata?.deletionTimestamp !== undefined) leaving.add(metadata.name ?? '');
+          atOnce = Math.max(atOnce, leaving.size);
+        },
+      );
+      await release.pods(2, 300);
+      stopWatching();
+      space.say('scaled in');
+      expect(atOnce).toBe(1);
+      await counting.expectEverything();
+      expect(counting.lost).toEqual([]);
+
+      const { namespace, fullname: name } = release;
+      expect((await apps.readNamespacedDeployment({ name, namespace })).spec?.replicas).toBe(2);
+    });
+  },
+);
+
+/** Makes the gateways work, by publishing as many messages as they take. Returns what ends it. */
+function load(release: Release): () => Promise<void> {
+  let isOver = false;
+  const body = {
+    messages: Array.from({ length: 200 }, (_, at) => ({ channel: `room:load-${at}`, data: 'x'.repeat(200) })),
+  };
+  const worker = async () => {
+    const headers = { authorization: `Bearer ${await release.secret('api-key')}` };
+    while (!isOver) {
+      const url = `${release.httpUrl(8081)}/v1/publish/many`;
+      const { status, text } = await call(url, { method: 'POST', headers, body });
+      if (status !== 200) throw new Error(`the API answered ${status}: ${text}`);
+    }
+  };
+  const workers = Promise.all([worker(), worker(), worker(), worker()]);
+  // Whatever goes wrong is told when it ends.
+  workers.catch(() => {});
+  return async () => {
+    isOver = true;
+    await workers;
+  };
+}

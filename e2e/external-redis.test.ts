@@ -7,9 +7,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { parse } from 'yaml';
-import { core, eventually } from './cluster.ts';
+import { core, eventually, isReady } from './cluster.ts';
 import { apply, exists, run } from './programs.ts';
-import { isReady, quickValues, Release, type Values } from './release.ts';
+import { quickValues, Release, type Values } from './release.ts';
 import { type Space, useSpace } from './space.ts';
 
 const read = (path: string) => readFileSync(new URL(`../${path}`, import.meta.url), 'utf8');

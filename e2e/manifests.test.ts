@@ -6,9 +6,8 @@ import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, expect, test } from 'vitest';
-import { core, eventually } from './cluster.ts';
+import { core, eventually, isReady } from './cluster.ts';
 import { run, runToEnd } from './programs.ts';
-import { isReady } from './release.ts';
 import { image } from './settings.ts';
 import { useSpace } from './space.ts';
 

@@ -42,7 +42,8 @@ interface Span extends Omit<ReceivedSpan, 'startMs' | 'endMs' | 'attributes' | '
   attributes?: Attribute[];
 }
 
-interface Traces {
+/** What a request of OTLP has, as JSON. */
+export interface Traces {
   resourceSpans: { resource: { attributes?: Attribute[] }; scopeSpans: { spans: Span[] }[] }[];
 }
 
@@ -103,7 +104,8 @@ export class OtlpReceiver {
   }
 }
 
-function spansOf({ resourceSpans }: Traces): ReceivedSpan[] {
+/** The spans of a request. */
+export function spansOf({ resourceSpans }: Traces): ReceivedSpan[] {
   return resourceSpans.flatMap(({ resource, scopeSpans }) =>
     scopeSpans
       .flatMap(({ spans }) => spans)

@@ -82,9 +82,15 @@ const message = {
   additionalProperties: false,
   properties: { channel: name, data },
 } as const;
-const idempotencyHeader = {
+const publishHeaders = {
   type: 'object',
-  properties: { 'idempotency-key': { ...key, description: 'Makes a retry safe for 24 hours.' } },
+  properties: {
+    'idempotency-key': { ...key, description: 'Makes a retry safe for 24 hours.' },
+    traceparent: {
+      type: 'string',
+      description: 'W3C trace context: the parent of the message’s trace, and whether it is traced at all.',
+    },
+  },
 } as const;
 const userParam = { type: 'object', required: ['user'], properties: { user: name } } as const;
 const channelParam = { type: 'object', required: ['channel'], properties: { channel: name } } as const;
@@ -167,7 +173,7 @@ export class Api {
       {
         schema: {
           summary: 'Publish a message to a channel',
-          headers: idempotencyHeader,
+          headers: publishHeaders,
           body: message,
           response: response(published),
         },
@@ -180,7 +186,7 @@ export class Api {
         bodyLimit: Math.max(MAX_MANY_BYTES, this.#options.maxMessageBytes * 2),
         schema: {
           summary: 'Publish many messages; each has a result of its own',
-          headers: idempotencyHeader,
+          headers: publishHeaders,
           body: {
             type: 'object',
             required: ['messages'],
@@ -206,7 +212,7 @@ export class Api {
       {
         schema: {
           summary: 'Send a message to every connection of a user',
-          headers: idempotencyHeader,
+          headers: publishHeaders,
           params: userParam,
           body: { type: 'object', required: ['data'], additionalProperties: false, properties: { data } },
           response: response(published),

@@ -9,6 +9,7 @@ export default defineConfig({
       'test/**/*.test.ts',
       'drill/**/*.test.ts',
       'simulate/**/*.test.ts',
+      'monitoring/**/*.test.ts',
       'loadtest/**/*.test.ts',
       'capacity/**/*.test.ts',
     ],

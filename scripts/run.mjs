@@ -48,7 +48,7 @@ const commands = {
   },
   e2e: (node, args) => run(node, ['e2e/main.ts', ...args]),
   docs: async (node, args) => {
-    for (const script of ['docs', 'crd', 'chart', 'manifests']) {
+    for (const script of ['docs', 'crd', 'monitoring', 'chart', 'manifests']) {
       const end = await run(node, [`scripts/${script}.ts`, ...args]);
       if (end.code !== 0) return end;
     }
@@ -106,6 +106,7 @@ async function check(node) {
     ['biome', [biome, 'check', '--error-on-warnings', '.']],
     ['docs', ['scripts/docs.ts', '--check']],
     ['crd', ['scripts/crd.ts', '--check']],
+    ['monitoring', ['scripts/monitoring.ts', '--check']],
     ['chart', ['scripts/chart.ts', '--check']],
     ['manifests', ['scripts/manifests.ts', '--check']],
   ].filter(([, [script]]) => existsSync(join(root, script)));
@@ -117,7 +118,7 @@ async function check(node) {
     summary.push({ name, passed: end.code === 0, seconds: (performance.now() - started) / 1000 });
   }
   for (const { name, passed, seconds } of summary) {
-    console.log(`${passed ? 'ok    ' : 'FAILED'}  ${name.padEnd(9)} ${seconds.toFixed(1)} s`);
+    console.log(`${passed ? 'ok    ' : 'FAILED'}  ${name.padEnd(10)} ${seconds.toFixed(1)} s`);
   }
   return { code: summary.every((step) => step.passed) ? 0 : 1 };
 }

@@ -93,7 +93,10 @@ function ruleOf(rule: RuleGroup['rules'][number]): Record<string, unknown> {
     expr,
     ...(rule.for !== undefined && { for: `${rule.for}` }),
     labels: { ...labels, LABELS: 'here' },
-    annotations: { ...annotations, runbook_url: `${action('.Values.monitoring.rules.runbookUrl')}/${alert}.md` },
+    annotations: {
+      ...annotations,
+      runbook_url: `${action('.Values.monitoring.rules.runbookUrl')}/${alert}.md`,
+    },
   };
 }
 

@@ -54,15 +54,18 @@ describe(`in a real Prometheus that scrapes real gateways under load${withPromet
     expect(empty).toEqual([]);
   });
 
-  it.skipIf(!hasPrometheus)('every selector in them finds series, also where an alert is silent', async () => {
-    const selectors = new Set(allExpressions('10s').flatMap(({ expr }) => selectorsOf(expr)));
-    expect(selectors.size).toBeGreaterThan(60);
-    const lost: string[] = [];
-    for (const selector of selectors) {
-      if ((await prometheus.query(`count(${selector})`)).length === 0) lost.push(selector);
-    }
-    expect(lost).toEqual([]);
-  });
+  it.skipIf(!hasPrometheus)(
+    'every selector in them finds series, also where an alert is silent',
+    async () => {
+      const selectors = new Set(allExpressions('10s').flatMap(({ expr }) => selectorsOf(expr)));
+      expect(selectors.size).toBeGreaterThan(60);
+      const lost: string[] = [];
+      for (const selector of selectors) {
+        if ((await prometheus.query(`count(${selector})`)).length === 0) lost.push(selector);
+      }
+      expect(lost).toEqual([]);
+    },
+  );
 
   it.skipIf(!hasPrometheus)('no rule fails, and none fires while all is well', async () => {
     expect(await prometheus.ruleErrors()).toEqual([]);

@@ -1,6 +1,7 @@
 // Grafana: a dashboard as its JSON.
 
 import type { Builder } from '@grafana/grafana-foundation-sdk/cog';
+import * as common from '@grafana/grafana-foundation-sdk/common';
 import {
   BigValueColorMode,
   BigValueGraphMode,
@@ -13,16 +14,15 @@ import {
   TooltipDisplayMode,
   VisibilityMode,
 } from '@grafana/grafana-foundation-sdk/common';
-import * as common from '@grafana/grafana-foundation-sdk/common';
 import {
   DashboardBuilder,
   DashboardCursorSync,
   DashboardLinkBuilder,
   DashboardLinkType,
-  type Dashboard as GrafanaDashboard,
   DatasourceVariableBuilder,
-  MappingType,
+  type Dashboard as GrafanaDashboard,
   type Panel as GrafanaPanel,
+  MappingType,
   QueryVariableBuilder,
   RowBuilder,
   type Threshold,
@@ -44,7 +44,8 @@ export const RUNBOOKS = 'https://github.com/tidegate/tidegate/blob/main/docs/run
 /** Every dashboard has it, so that each links to the others. */
 const TAG = 'tidegate';
 
-const datasource = { type: 'prometheus', uid: '${datasource}' };
+/** Grafana puts the variable in. */
+const datasource = { type: 'prometheus', uid: '$datasource' };
 
 const HEIGHTS = { number: 4, lines: 8, states: 8, heat: 8 } as const;
 
@@ -62,8 +63,20 @@ export function grafanaDashboard(dashboard: Dashboard): GrafanaDashboard {
     .withVariable(new DatasourceVariableBuilder('datasource').label('Data source').type('prometheus'))
     .withVariable(variable('namespace', 'Namespace', 'label_values(tidegate_ready, namespace)'))
     .withVariable(variable('pod', 'Pod', 'label_values(tidegate_ready{namespace=~"$namespace"}, pod)'))
-    .link(new DashboardLinkBuilder('Tidegate').type(DashboardLinkType.Dashboards).tags([TAG]).keepTime(true).includeVars(true))
-    .link(new DashboardLinkBuilder('Runbooks').type(DashboardLinkType.Link).icon('doc').url(RUNBOOKS).targetBlank(true));
+    .link(
+      new DashboardLinkBuilder('Tidegate')
+        .type(DashboardLinkType.Dashboards)
+        .tags([TAG])
+        .keepTime(true)
+        .includeVars(true),
+    )
+    .link(
+      new DashboardLinkBuilder('Runbooks')
+        .type(DashboardLinkType.Link)
+        .icon('doc')
+        .url(RUNBOOKS)
+        .targetBlank(true),
+    );
   let id = 0;
   for (const row of dashboard.rows) {
     id += 1;
@@ -101,7 +114,12 @@ function grafanaPanel(panel: Panel, id: number): Builder<GrafanaPanel> {
     .targets(panel.queries.map((query, at) => target(query, at, panel.kind)));
   if (panel.alert !== undefined) {
     const url = `${RUNBOOKS}/${panel.alert}.md`;
-    builder.links([new DashboardLinkBuilder(`Runbook: ${panel.alert}`).type(DashboardLinkType.Link).url(url).targetBlank(true)]);
+    builder.links([
+      new DashboardLinkBuilder(`Runbook: ${panel.alert}`)
+        .type(DashboardLinkType.Link)
+        .url(url)
+        .targetBlank(true),
+    ]);
   }
   return builder;
 }
@@ -163,16 +181,12 @@ function lines(panel: Panel): timeseries.PanelBuilder {
         .placement(LegendPlacement.Bottom)
         .showLegend(true),
     )
-    .tooltip(
-      new common.VizTooltipOptionsBuilder().mode(TooltipDisplayMode.Multi).sort(SortOrder.Descending),
-    );
+    .tooltip(new common.VizTooltipOptionsBuilder().mode(TooltipDisplayMode.Multi).sort(SortOrder.Descending));
   if (panel.stacked) builder.stacking(new common.StackingConfigBuilder().mode(StackingMode.Normal));
   if (panel.bad !== undefined) {
     builder
       .thresholds(thresholds(panel))
-      .thresholdsStyle(
-        new common.GraphThresholdsStyleConfigBuilder().mode(GraphThresholdsStyleMode.Dashed),
-      );
+      .thresholdsStyle(new common.GraphThresholdsStyleConfigBuilder().mode(GraphThresholdsStyleMode.Dashed));
   }
   return builder;
 }

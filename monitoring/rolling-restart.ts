@@ -30,22 +30,28 @@ export function rollingRestart({ pods, connections }: { pods: number; connection
   const seconds = CALM_SECONDS + pods * (MIN_READY_SECONDS + STEP_SECONDS) + AFTER_SECONDS;
   const nameOf = (roll: string, at: number) => `tidegate-${roll}-${String(at).padStart(5, '0')}`;
   const turn = (at: number) => CALM_SECONDS + at * (MIN_READY_SECONDS + STEP_SECONDS);
-  const old = Array.from({ length: pods }, (_, at): Pod => ({
-    name: nameOf('6c4f9d7b8', at),
-    bornAt: 0,
-    stopsAt: turn(at) + MIN_READY_SECONDS,
-    connections: connections / pods,
-    counters: new Map(),
-    samples: new Map(),
-  }));
-  const fresh = Array.from({ length: pods }, (_, at): Pod => ({
-    name: nameOf('7d9f8c6b5', at),
-    bornAt: turn(at),
-    stopsAt: undefined,
-    connections: 0,
-    counters: new Map(),
-    samples: new Map(),
-  }));
+  const old = Array.from(
+    { length: pods },
+    (_, at): Pod => ({
+      name: nameOf('6c4f9d7b8', at),
+      bornAt: 0,
+      stopsAt: turn(at) + MIN_READY_SECONDS,
+      connections: connections / pods,
+      counters: new Map(),
+      samples: new Map(),
+    }),
+  );
+  const fresh = Array.from(
+    { length: pods },
+    (_, at): Pod => ({
+      name: nameOf('7d9f8c6b5', at),
+      bornAt: turn(at),
+      stopsAt: undefined,
+      connections: 0,
+      counters: new Map(),
+      samples: new Map(),
+    }),
+  );
   const all = [...old, ...fresh];
   for (let second = 0; second < seconds; second += STEP_SECONDS) {
     move(all, second);
@@ -54,7 +60,11 @@ export function rollingRestart({ pods, connections }: { pods: number; connection
   const series = all.flatMap(({ name, samples }) =>
     [...samples].map(([key, values]): Series => {
       const [metric = '', labels = '{}'] = key.split(' ');
-      return { name: metric, labels: { pod: name, ...(JSON.parse(labels) as Record<string, string>) }, values };
+      return {
+        name: metric,
+        labels: { pod: name, ...(JSON.parse(labels) as Record<string, string>) },
+        values,
+      };
     }),
   );
   return { series, minutes: Math.floor(seconds / 60), stepSeconds: STEP_SECONDS };
@@ -108,7 +118,8 @@ function tell(pod: Pod, second: number): void {
     for (const reason of ['bus', 'forked', 'slow', 'trimmed', 'limit']) add(pod, 'gaps_total', { reason }, 0);
     for (const reason of ['capacity', 'rate', 'token', 'draining']) add(pod, 'refusals_total', { reason }, 0);
     for (const action of ['drop', 'cut']) add(pod, 'slow_consumers_total', { action }, 0);
-    for (const reason of ['missed', 'refused', 'stalled']) add(pod, 'bus_probe_failures_total', { reason }, 0);
+    for (const reason of ['missed', 'refused', 'stalled'])
+      add(pod, 'bus_probe_failures_total', { reason }, 0);
     add(pod, 'publish_failures_total', { ...room, reason: 'bus_unavailable' }, 0);
     add(pod, 'dropped_total', room, 0);
     add(pod, 'drain_cuts_total', {}, 0);

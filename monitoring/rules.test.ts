@@ -136,10 +136,7 @@ const cases: Record<string, { series: Series[]; expectations: Expectation[] }> =
   },
   TidegateRefusals: {
     series: with_([counter('refusals_total', from(30, 20), { reason: 'capacity' })]),
-    expectations: [
-      firing('TidegateRefusals', 31, 0),
-      firing('TidegateRefusals', 40, 1, 'reason="capacity"'),
-    ],
+    expectations: [firing('TidegateRefusals', 31, 0), firing('TidegateRefusals', 40, 1, 'reason="capacity"')],
   },
   'TidegateRefusals not for pods that stop, clients that move and strangers': {
     series: with_(
@@ -158,9 +155,7 @@ const cases: Record<string, { series: Series[]; expectations: Expectation[] }> =
     ],
   },
   'TidegateGapsDeclared not for clients that were away for too long': {
-    series: with_(
-      ['trimmed', 'limit', 'slow'].map((reason) => counter('gaps_total', 50, { reason })),
-    ),
+    series: with_(['trimmed', 'limit', 'slow'].map((reason) => counter('gaps_total', 50, { reason }))),
     expectations: [firing('TidegateGapsDeclared', 59, 0)],
   },
   'TidegateDrainOverrun for a drain behind its pace': {
@@ -302,24 +297,34 @@ describe(`the rules${withPromtool}`, () => {
       ['TidegateDeliveryErrorBudgetBurn', 0.001, false],
       ['TidegateDeliveryLatencyBudgetBurn', 0.01, true],
     ] as const) {
-      it.skipIf(!hasPromtool)(`fire ${alert} for a slow burn over ${window}, and not for a slower one`, () => {
-        const at = (share: number) =>
-          with_(
-            slow
-              ? [counter('delivery_latency_seconds_bucket', 6000 * (1 - share), { ...room, le: '0.25' }, days)]
-              : [counter('publish_failures_total', 6000 * share, { ...room, reason: 'overloaded' }, days)],
-            well(days).map((series) =>
-              series.name.endsWith('latency_seconds_bucket')
-                ? counter('delivery_latency_seconds_bucket', 6000, { ...room, le: '0.25' }, days)
-                : series,
-            ),
-          );
-        const labels = `window="${window}"`;
-        const rarely = { everyMinutes: 60 };
-        const [above, below] = [at(factor * budget * 1.2), at(factor * budget * 0.8)];
-        expect(runPromtool(300, above, [firing(alert, minutes, 1, labels)], rarely)).toBe('');
-        expect(runPromtool(300, below, [firing(alert, minutes, 0, labels)], rarely)).toBe('');
-      });
+      it.skipIf(!hasPromtool)(
+        `fire ${alert} for a slow burn over ${window}, and not for a slower one`,
+        () => {
+          const at = (share: number) =>
+            with_(
+              slow
+                ? [
+                    counter(
+                      'delivery_latency_seconds_bucket',
+                      6000 * (1 - share),
+                      { ...room, le: '0.25' },
+                      days,
+                    ),
+                  ]
+                : [counter('publish_failures_total', 6000 * share, { ...room, reason: 'overloaded' }, days)],
+              well(days).map((series) =>
+                series.name.endsWith('latency_seconds_bucket')
+                  ? counter('delivery_latency_seconds_bucket', 6000, { ...room, le: '0.25' }, days)
+                  : series,
+              ),
+            );
+          const labels = `window="${window}"`;
+          const rarely = { everyMinutes: 60 };
+          const [above, below] = [at(factor * budget * 1.2), at(factor * budget * 0.8)];
+          expect(runPromtool(300, above, [firing(alert, minutes, 1, labels)], rarely)).toBe('');
+          expect(runPromtool(300, below, [firing(alert, minutes, 0, labels)], rarely)).toBe('');
+        },
+      );
     }
   }
 
@@ -329,11 +334,16 @@ describe(`the rules${withPromtool}`, () => {
     expect(runPromtool(stepSeconds, series, everyMinute)).toBe('');
   });
 
-  it.skipIf(!hasPromtool)('stay quiet in a rolling restart of ten pods just below the most there may be', () => {
-    const { series, minutes, stepSeconds } = rollingRestart({ pods: 10, connections: 40_000 });
-    const everyMinute = Array.from({ length: minutes }, (_, minute) => nothingFires(minute));
-    expect(runPromtool(stepSeconds, series, everyMinute, { place: { ...testPlace, maxPods: 11 } })).toBe('');
-  });
+  it.skipIf(!hasPromtool)(
+    'stay quiet in a rolling restart of ten pods just below the most there may be',
+    () => {
+      const { series, minutes, stepSeconds } = rollingRestart({ pods: 10, connections: 40_000 });
+      const everyMinute = Array.from({ length: minutes }, (_, minute) => nothingFires(minute));
+      expect(runPromtool(stepSeconds, series, everyMinute, { place: { ...testPlace, maxPods: 11 } })).toBe(
+        '',
+      );
+    },
+  );
 });
 
 const hasHelm = spawnSync('helm', ['version']).status === 0;

@@ -208,7 +208,8 @@ function podAlerts(tuning: Tuning, place: Place): Alert[] {
       labels: { severity: 'critical' },
       annotations: {
         summary: 'No gateway is ready: nobody can connect.',
-        description: 'Every gateway in {{ $labels.namespace }} is unready or gone, or Prometheus cannot reach any.',
+        description:
+          'Every gateway in {{ $labels.namespace }} is unready or gone, or Prometheus cannot reach any.',
       },
     },
     {
@@ -251,7 +252,8 @@ function podAlerts(tuning: Tuning, place: Place): Alert[] {
       labels: { severity: 'warning' },
       annotations: {
         summary: 'A pod does not drain in its time: clients are cut.',
-        description: 'The drain of {{ $labels.pod }} in {{ $labels.namespace }} is behind its pace or over its time, or has cut connections.',
+        description:
+          'The drain of {{ $labels.pod }} in {{ $labels.namespace }} is behind its pace or over its time, or has cut connections.',
       },
     },
     {
@@ -261,7 +263,8 @@ function podAlerts(tuning: Tuning, place: Place): Alert[] {
       labels: { severity: 'warning' },
       annotations: {
         summary: 'A pod is at its limit: its event loop lags.',
-        description: 'In one of a hundred turns {{ $labels.pod }} in {{ $labels.namespace }} is {{ $value | humanizeDuration }} late. Everything it does waits as long.',
+        description:
+          'In one of a hundred turns {{ $labels.pod }} in {{ $labels.namespace }} is {{ $value | humanizeDuration }} late. Everything it does waits as long.',
       },
     },
     {
@@ -292,7 +295,8 @@ function busAlerts(tuning: Tuning, { pods }: Place): Alert[] {
       labels: { severity: 'critical' },
       annotations: {
         summary: 'Messages do not cross the bus.',
-        description: '{{ $labels.pod }} in {{ $labels.namespace }} gets nothing through Redis. On all pods it is Redis, on one it is that pod.',
+        description:
+          '{{ $labels.pod }} in {{ $labels.namespace }} gets nothing through Redis. On all pods it is Redis, on one it is that pod.',
       },
     },
     {
@@ -304,7 +308,8 @@ function busAlerts(tuning: Tuning, { pods }: Place): Alert[] {
       labels: { severity: 'warning' },
       annotations: {
         summary: 'The way through Redis breaks again and again.',
-        description: '{{ $value | humanize }} probes of {{ $labels.pod }} in {{ $labels.namespace }} failed within 5 minutes ({{ $labels.reason }}).',
+        description:
+          '{{ $value | humanize }} probes of {{ $labels.pod }} in {{ $labels.namespace }} failed within 5 minutes ({{ $labels.reason }}).',
       },
     },
     {
@@ -316,7 +321,8 @@ function busAlerts(tuning: Tuning, { pods }: Place): Alert[] {
       labels: { severity: 'warning' },
       annotations: {
         summary: 'Clients were told that messages are missing: {{ $labels.reason }}.',
-        description: '{{ $value | humanize }} gaps with the reason {{ $labels.reason }} were told in {{ $labels.namespace }} within 10 minutes.',
+        description:
+          '{{ $value | humanize }} gaps with the reason {{ $labels.reason }} were told in {{ $labels.namespace }} within 10 minutes.',
       },
     },
     {
@@ -329,7 +335,8 @@ function busAlerts(tuning: Tuning, { pods }: Place): Alert[] {
       labels: { severity: 'warning' },
       annotations: {
         summary: 'Redis is nearly full.',
-        description: 'Redis uses {{ $value | humanizePercentage }} of its maxmemory. When it is full, durable channels take nothing more.',
+        description:
+          'Redis uses {{ $value | humanizePercentage }} of its maxmemory. When it is full, durable channels take nothing more.',
       },
     },
   ];
@@ -343,7 +350,8 @@ function hpaAtMax({ hpaAtMax: { for: lasts } }: Tuning, place: Place): Alert {
     labels: { severity: 'warning' },
     annotations: {
       summary: 'There are as many pods as the autoscaler may make.',
-      description: 'All {{ $value }} pods that autoscaling.maxReplicas allows in {{ $labels.namespace }} are there. More load finds no new pod.',
+      description:
+        'All {{ $value }} pods that autoscaling.maxReplicas allows in {{ $labels.namespace }} are there. More load finds no new pod.',
     },
   };
 }

@@ -6,9 +6,11 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'n
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import type { Registry } from '@prometheus-io/client';
 import { type Constant, choices, constants } from '../capacity/constants.ts';
 import { planFor } from '../capacity/model.ts';
 import { startGateway } from '../src/gateway.ts';
+import { createOperatorMetrics } from '../src/operator/metrics.ts';
 import { defaultText, readConfig, type Setting, settings } from '../src/platform/config.ts';
 import { createLog } from '../src/platform/logs.ts';
 import { createMetrics, labelValues } from '../src/platform/metrics.ts';
@@ -23,9 +25,11 @@ const parts: Readonly<Record<string, () => string | undefined | Promise<string>>
   settings: settingsTables,
   'close codes': closeCodesTable,
   'error codes': errorCodesTable,
-  metrics: () => metricsTable(false),
+  metrics: () => metricsTable(createMetrics('docs').registry),
+  'operator metrics': () => metricsTable(createOperatorMetrics('docs').registry),
   // Other platforms lack some of them: there the page stays as it is.
-  'runtime metrics': () => (process.platform === 'linux' ? metricsTable(true) : undefined),
+  'runtime metrics': () =>
+    process.platform === 'linux' ? metricsTable(createMetrics('docs').registry, true) : undefined,
   'label values': labelValuesTable,
   'capacity constants': capacityConstants,
   'capacity plans': capacityPlans,
@@ -161,14 +165,13 @@ function errorCodesTable(): string {
   );
 }
 
-/** The gateway's own metrics, or those that the library has of the process and of Node. */
-async function metricsTable(ofRuntime: boolean): Promise<string> {
-  const { registry } = createMetrics('docs');
+/** The metrics of a registry: its own, or those that the library has of the process and of Node. */
+async function metricsTable(registry: Registry, ofRuntime = false): Promise<string> {
   const described = await registry.getMetricsAsJSON();
   return table(
     ['Name', 'Type', 'Unit', 'Labels', 'Meaning'],
     described
-      .filter(({ name }) => /^tidegate_(process|nodejs)_/.test(name) === ofRuntime)
+      .filter(({ name }) => /^tidegate_(operator_)?(process|nodejs)_/.test(name) === ofRuntime)
       .map(({ name, type, help }) => {
         const labels = labelsOf(registry.getSingleMetric(name)).map((label) => `\`${label}\``);
         return [`\`${name}\``, String(type), unitOf(name), labels.join(', '), help.replace(/\.?$/, '.')];
@@ -182,7 +185,8 @@ function unitOf(name: string): string {
   if (/_seconds$/.test(base)) return 'seconds';
   if (/_bytes$/.test(base)) return 'bytes';
   if (/_utilization_/.test(base)) return 'share of time';
-  return /_(ready|up)$/.test(base) ? '0 or 1' : 'count';
+  if (/_ratio$/.test(base)) return 'ratio';
+  return /_(ready|up|leader)$/.test(base) ? '0 or 1' : 'count';
 }
 
 function labelValuesTable(): string {

@@ -59,7 +59,9 @@ export async function startPrometheus(rules: string): Promise<TestPrometheus> {
   const config = {
     global: { scrape_interval: '1s', evaluation_interval: '1s' },
     rule_files: ['rules.yaml'],
-    scrape_configs: [{ job_name: 'tidegate', file_sd_configs: [{ files: [targetsFile], refresh_interval: '1s' }] }],
+    scrape_configs: [
+      { job_name: 'tidegate', file_sd_configs: [{ files: [targetsFile], refresh_interval: '1s' }] },
+    ],
   };
   writeFileSync(targetsFile, '[]');
   writeFileSync(join(folder, 'rules.yaml'), rules);

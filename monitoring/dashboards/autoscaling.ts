@@ -12,7 +12,8 @@ export const autoscaling: Dashboard = {
       panels: [
         {
           title: 'Connections, by pod',
-          description: 'Good: lines close to each other. After a scale-out the old ones fall as the new ones rise.',
+          description:
+            'Good: lines close to each other. After a scale-out the old ones fall as the new ones rise.',
           kind: 'lines',
           unit: 'short',
           width: 12,
@@ -21,7 +22,8 @@ export const autoscaling: Dashboard = {
         },
         {
           title: 'Skew',
-          description: 'Connections on the fullest pod divided by the mean. Good: 1 to 1.2. New pods get no old connections by themselves.',
+          description:
+            'Connections on the fullest pod divided by the mean. Good: 1 to 1.2. New pods get no old connections by themselves.',
           kind: 'lines',
           unit: 'short',
           width: 6,
@@ -36,7 +38,8 @@ export const autoscaling: Dashboard = {
         },
         {
           title: 'Pods',
-          description: 'Gateways there are, and those that are ready. Good: the same, but while pods come and go.',
+          description:
+            'Gateways there are, and those that are ready. Good: the same, but while pods come and go.',
           kind: 'lines',
           unit: 'short',
           width: 6,
@@ -60,7 +63,8 @@ export const autoscaling: Dashboard = {
         },
         {
           title: 'Opened and closed',
-          description: 'Connections a second. Good: about equal. Both high at once: clients reconnect in waves.',
+          description:
+            'Connections a second. Good: about equal. Both high at once: clients reconnect in waves.',
           kind: 'lines',
           unit: 'reqps',
           width: 8,
@@ -71,7 +75,8 @@ export const autoscaling: Dashboard = {
         },
         {
           title: 'Refused upgrades, by reason',
-          description: 'Good: 0. capacity: pods are full. moving: clients that were asked to move and try the next pod. draining: pods that stop.',
+          description:
+            'Good: 0. capacity: pods are full. moving: clients that were asked to move and try the next pod. draining: pods that stop.',
           kind: 'lines',
           unit: 'reqps',
           width: 8,
@@ -90,7 +95,8 @@ export const autoscaling: Dashboard = {
       panels: [
         {
           title: 'Asked to move, and what became of it',
-          description: 'Good: moved follows asked. stayed: they found no pod with room; too many of them and the operator stops asking.',
+          description:
+            'Good: moved follows asked. stayed: they found no pod with room; too many of them and the operator stops asking.',
           kind: 'lines',
           unit: 'reqps',
           width: 8,
@@ -99,7 +105,8 @@ export const autoscaling: Dashboard = {
         },
         {
           title: 'Being moved now',
-          description: 'Connections that were asked and have neither left nor stayed. Good: few, and back to 0.',
+          description:
+            'Connections that were asked and have neither left nor stayed. Good: few, and back to 0.',
           kind: 'lines',
           unit: 'short',
           width: 8,
@@ -107,7 +114,8 @@ export const autoscaling: Dashboard = {
         },
         {
           title: 'What a pod is to keep',
-          description: 'Above this it sheds: the operator’s ceiling, or the pod’s own limit while there is none. Good: ceilings that come and go after a scale-out.',
+          description:
+            'Above this it sheds: the operator’s ceiling, or the pod’s own limit while there is none. Good: ceilings that come and go after a scale-out.',
           kind: 'lines',
           unit: 'short',
           width: 8,
@@ -146,7 +154,8 @@ export const autoscaling: Dashboard = {
         },
         {
           title: 'Time that drains take',
-          description: 'Of the time they may take. Good: below 100%. Above it the pod is killed when its grace period ends.',
+          description:
+            'Of the time they may take. Good: below 100%. Above it the pod is killed when its grace period ends.',
           kind: 'lines',
           unit: 'percentunit',
           width: 8,

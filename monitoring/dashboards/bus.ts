@@ -12,7 +12,8 @@ export const bus: Dashboard = {
       panels: [
         {
           title: 'Bus up, by pod',
-          description: 'Good: one colour. If all pods change together it is Redis, if one does it is that pod or its node.',
+          description:
+            'Good: one colour. If all pods change together it is Redis, if one does it is that pod or its node.',
           kind: 'states',
           unit: 'none',
           width: 12,
@@ -21,7 +22,8 @@ export const bus: Dashboard = {
         },
         {
           title: 'Through Redis and back',
-          description: 'A probe of each pod, twice a second. Good: a millisecond or two. It is a part of every delivery.',
+          description:
+            'A probe of each pod, twice a second. Good: a millisecond or two. It is a part of every delivery.',
           kind: 'lines',
           unit: 's',
           width: 12,
@@ -33,7 +35,8 @@ export const bus: Dashboard = {
         },
         {
           title: 'Probes that failed',
-          description: 'Good: 0. refused: Redis does not take messages. missed: it takes them, and they do not come back. stalled: it says nothing.',
+          description:
+            'Good: 0. refused: Redis does not take messages. missed: it takes them, and they do not come back. stalled: it says nothing.',
           kind: 'lines',
           unit: 'reqps',
           width: 8,
@@ -42,18 +45,23 @@ export const bus: Dashboard = {
         },
         {
           title: 'Subscriptions made anew',
-          description: 'Interruptions in the last hour. Good: 0. Each was told to clients, or repaired on durable channels.',
+          description:
+            'Interruptions in the last hour. Good: 0. Each was told to clients, or repaired on durable channels.',
           kind: 'lines',
           unit: 'short',
           width: 8,
           queries: [
-            { expr: `sum by (pod) (increase(tidegate_bus_reconnects_total{${PODS}}[1h]))`, legend: '{{pod}}' },
+            {
+              expr: `sum by (pod) (increase(tidegate_bus_reconnects_total{${PODS}}[1h]))`,
+              legend: '{{pod}}',
+            },
           ],
           alert: 'TidegateGapsDeclared',
         },
         {
           title: 'Publishes refused, by reason',
-          description: 'Good: 0. bus_unavailable: Redis is away. overloaded: it does not keep up, and too many publishes wait.',
+          description:
+            'Good: 0. bus_unavailable: Redis is away. overloaded: it does not keep up, and too many publishes wait.',
           kind: 'lines',
           unit: 'reqps',
           width: 8,
@@ -67,12 +75,15 @@ export const bus: Dashboard = {
       panels: [
         {
           title: 'Messages from the bus',
-          description: 'Each pod gets those of the channels that somebody on it hears. Good: it moves with what is published.',
+          description:
+            'Each pod gets those of the channels that somebody on it hears. Good: it moves with what is published.',
           kind: 'lines',
           unit: 'reqps',
           width: 8,
           stacked: true,
-          queries: [{ expr: rate('bus_messages_total', ['channel_namespace']), legend: '{{channel_namespace}}' }],
+          queries: [
+            { expr: rate('bus_messages_total', ['channel_namespace']), legend: '{{channel_namespace}}' },
+          ],
         },
         {
           title: 'Subscriptions',
@@ -84,7 +95,8 @@ export const bus: Dashboard = {
         },
         {
           title: 'Messages thrown away',
-          description: 'Not usable. Good: 0. foreign: another program publishes to Tidegate’s topics. too_large, not_utf8: on a raw channel.',
+          description:
+            'Not usable. Good: 0. foreign: another program publishes to Tidegate’s topics. too_large, not_utf8: on a raw channel.',
           kind: 'lines',
           unit: 'reqps',
           width: 8,
@@ -92,18 +104,18 @@ export const bus: Dashboard = {
         },
         {
           title: 'Lost on the way, told to clients',
-          description: 'Gaps because of the bus. Good: 0. bus: an interruption. forked: a failover of Redis lost what was answered.',
+          description:
+            'Gaps because of the bus. Good: 0. bus: an interruption. forked: a failover of Redis lost what was answered.',
           kind: 'lines',
           unit: 'reqps',
           width: 8,
-          queries: [
-            { expr: rate('gaps_total', ['reason'], 'reason=~"bus|forked"'), legend: '{{reason}}' },
-          ],
+          queries: [{ expr: rate('gaps_total', ['reason'], 'reason=~"bus|forked"'), legend: '{{reason}}' }],
           alert: 'TidegateGapsDeclared',
         },
         {
           title: 'Repairs of durable channels',
-          description: 'Good: 0, and repaired after an interruption: nothing was lost. forked, trimmed: something was.',
+          description:
+            'Good: 0, and repaired after an interruption: nothing was lost. forked, trimmed: something was.',
           kind: 'lines',
           unit: 'reqps',
           width: 8,
@@ -112,7 +124,8 @@ export const bus: Dashboard = {
         },
         {
           title: 'Presence',
-          description: 'Pairs of channel and user that the pods keep present in Redis. Good: it moves with the connections.',
+          description:
+            'Pairs of channel and user that the pods keep present in Redis. Good: it moves with the connections.',
           kind: 'lines',
           unit: 'short',
           width: 8,
@@ -125,7 +138,8 @@ export const bus: Dashboard = {
       panels: [
         {
           title: 'Memory of Redis',
-          description: 'What it uses, and what it may use before its policy acts (0: no limit). Good: below 90%. When it is full, durable channels take nothing more.',
+          description:
+            'What it uses, and what it may use before its policy acts (0: no limit). Good: below 90%. When it is full, durable channels take nothing more.',
           kind: 'lines',
           unit: 'bytes',
           width: 12,

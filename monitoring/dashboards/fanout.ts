@@ -5,32 +5,40 @@ import { type Dashboard, quantile, rate, total } from '../panel.ts';
 export const fanout: Dashboard = {
   uid: 'tidegate-fanout',
   title: 'Tidegate / Fan-out and latency',
-  description: 'How much is delivered and how fast, with examples that lead to traces, and what slow readers cost.',
+  description:
+    'How much is delivered and how fast, with examples that lead to traces, and what slow readers cost.',
   rows: [
     {
       title: 'How much',
       panels: [
         {
           title: 'Messages published',
-          description: 'Taken from clients and the HTTP API, by namespace of the channel. Good: what your application sends.',
+          description:
+            'Taken from clients and the HTTP API, by namespace of the channel. Good: what your application sends.',
           kind: 'lines',
           unit: 'reqps',
           width: 8,
           stacked: true,
-          queries: [{ expr: rate('messages_in_total', ['channel_namespace']), legend: '{{channel_namespace}}' }],
+          queries: [
+            { expr: rate('messages_in_total', ['channel_namespace']), legend: '{{channel_namespace}}' },
+          ],
         },
         {
           title: 'Deliveries',
-          description: 'Messages written to connections. Good: it moves with the messages. This is what costs CPU.',
+          description:
+            'Messages written to connections. Good: it moves with the messages. This is what costs CPU.',
           kind: 'lines',
           unit: 'reqps',
           width: 8,
           stacked: true,
-          queries: [{ expr: rate('deliveries_total', ['channel_namespace']), legend: '{{channel_namespace}}' }],
+          queries: [
+            { expr: rate('deliveries_total', ['channel_namespace']), legend: '{{channel_namespace}}' },
+          ],
         },
         {
           title: 'Deliveries a message',
-          description: 'How many connections one message reaches on a pod. Good: steady. A sudden rise is one channel that everybody joined.',
+          description:
+            'How many connections one message reaches on a pod. Good: steady. A sudden rise is one channel that everybody joined.',
           kind: 'lines',
           unit: 'short',
           width: 8,
@@ -43,7 +51,8 @@ export const fanout: Dashboard = {
         },
         {
           title: 'Deliveries, by pod',
-          description: 'Good: pods that have as many connections deliver about as much. One that stands out has a busier channel.',
+          description:
+            'Good: pods that have as many connections deliver about as much. One that stands out has a busier channel.',
           kind: 'lines',
           unit: 'reqps',
           width: 12,
@@ -51,7 +60,8 @@ export const fanout: Dashboard = {
         },
         {
           title: 'Bytes in and out',
-          description: 'Text frames received, and frames written. Good: well below what the node’s network carries.',
+          description:
+            'Text frames received, and frames written. Good: well below what the node’s network carries.',
           kind: 'lines',
           unit: 'Bps',
           width: 12,
@@ -67,7 +77,8 @@ export const fanout: Dashboard = {
       panels: [
         {
           title: 'Delivery latency',
-          description: 'From publish to the last socket write on a pod, through Redis. Good: a median of some milliseconds and a 99th percentile below 50 ms. Each dot is one message, and leads to its trace.',
+          description:
+            'From publish to the last socket write on a pod, through Redis. Good: a median of some milliseconds and a 99th percentile below 50 ms. Each dot is one message, and leads to its trace.',
           kind: 'lines',
           unit: 's',
           width: 12,
@@ -81,16 +92,20 @@ export const fanout: Dashboard = {
         },
         {
           title: 'Delivery latency, all messages',
-          description: 'How many messages took how long. Good: one band, low and narrow. A second band above it is a pod or a namespace of its own.',
+          description:
+            'How many messages took how long. Good: one band, low and narrow. A second band above it is a pod or a namespace of its own.',
           kind: 'heat',
           unit: 's',
           width: 12,
-          queries: [{ expr: rate('delivery_latency_seconds_bucket', ['le']), legend: '{{le}}', exemplars: true }],
+          queries: [
+            { expr: rate('delivery_latency_seconds_bucket', ['le']), legend: '{{le}}', exemplars: true },
+          ],
           alert: 'TidegateDeliveryLatencyBudgetBurn',
         },
         {
           title: 'Latency, 99th percentile by namespace',
-          description: 'Good: all alike. Durable channels take a little longer, because Redis keeps what they carry.',
+          description:
+            'Good: all alike. Durable channels take a little longer, because Redis keeps what they carry.',
           kind: 'lines',
           unit: 's',
           width: 8,
@@ -104,7 +119,8 @@ export const fanout: Dashboard = {
         },
         {
           title: 'Latency, 99th percentile by pod',
-          description: 'Good: all alike. One pod above the others is too full, or its node is; or its clock is off.',
+          description:
+            'Good: all alike. One pod above the others is too full, or its node is; or its clock is off.',
           kind: 'lines',
           unit: 's',
           width: 8,
@@ -113,7 +129,8 @@ export const fanout: Dashboard = {
         },
         {
           title: 'Through Redis and back',
-          description: 'A probe of each pod, twice a second. Good: a millisecond or two. It is a part of every delivery.',
+          description:
+            'A probe of each pod, twice a second. Good: a millisecond or two. It is a part of every delivery.',
           kind: 'lines',
           unit: 's',
           width: 8,
@@ -127,7 +144,8 @@ export const fanout: Dashboard = {
       panels: [
         {
           title: 'Slow consumers, by what was done',
-          description: 'Connections whose backlog reached its bound. Good: 0, or a few clients with bad lines. cut means that the pod protects its own memory.',
+          description:
+            'Connections whose backlog reached its bound. Good: 0, or a few clients with bad lines. cut means that the pod protects its own memory.',
           kind: 'lines',
           unit: 'reqps',
           width: 8,
@@ -136,7 +154,8 @@ export const fanout: Dashboard = {
         },
         {
           title: 'Connections with a backlog',
-          description: 'Connections whose socket is full now. Good: a few that change. Many at once are a network, not clients.',
+          description:
+            'Connections whose socket is full now. Good: a few that change. Many at once are a network, not clients.',
           kind: 'lines',
           unit: 'short',
           width: 8,
@@ -154,7 +173,8 @@ export const fanout: Dashboard = {
         },
         {
           title: 'Deliveries dropped',
-          description: 'Left out for slow readers, in namespaces with slow: drop. Each is told by a gap. Good: 0.',
+          description:
+            'Left out for slow readers, in namespaces with slow: drop. Each is told by a gap. Good: 0.',
           kind: 'lines',
           unit: 'reqps',
           width: 8,
@@ -163,7 +183,8 @@ export const fanout: Dashboard = {
         },
         {
           title: 'Clients that came back, by outcome',
-          description: 'To a durable channel, with a position. Good: recovered. trimmed and limit: away for too long. forked, unknown: Redis has lost messages.',
+          description:
+            'To a durable channel, with a position. Good: recovered. trimmed and limit: away for too long. forked, unknown: Redis has lost messages.',
           kind: 'lines',
           unit: 'reqps',
           width: 8,
@@ -172,7 +193,8 @@ export const fanout: Dashboard = {
         },
         {
           title: 'Repairs, by outcome',
-          description: 'Messages of durable channels that a pod missed and got from the log. Good: 0, and repaired after an outage.',
+          description:
+            'Messages of durable channels that a pod missed and got from the log. Good: 0, and repaired after an outage.',
           kind: 'lines',
           unit: 'reqps',
           width: 8,

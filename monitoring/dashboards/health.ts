@@ -19,7 +19,8 @@ export const health: Dashboard = {
       panels: [
         {
           title: 'Pods ready',
-          description: 'Gateways that want new connections. Good: as many as there should be. At 0 nobody can connect.',
+          description:
+            'Gateways that want new connections. Good: as many as there should be. At 0 nobody can connect.',
           kind: 'number',
           unit: 'none',
           width: 4,
@@ -47,7 +48,8 @@ export const health: Dashboard = {
         },
         {
           title: 'Fullest pod',
-          description: 'Connections of the fullest pod, of what it holds at the most. Good: below 70%, so that there is room while new pods start.',
+          description:
+            'Connections of the fullest pod, of what it holds at the most. Good: below 70%, so that there is room while new pods start.',
           kind: 'number',
           unit: 'percentunit',
           width: 4,
@@ -62,7 +64,8 @@ export const health: Dashboard = {
         },
         {
           title: 'Deliveries made',
-          description: 'Of the deliveries that were due in the last hour, those that were made. Good: 99.9% and more.',
+          description:
+            'Of the deliveries that were due in the last hour, those that were made. Good: 99.9% and more.',
           kind: 'number',
           unit: 'percentunit',
           width: 4,
@@ -72,7 +75,8 @@ export const health: Dashboard = {
         },
         {
           title: 'Deliveries in time',
-          description: 'Of the messages of the last hour, those that reached the sockets within 250 ms. Good: 99% and more.',
+          description:
+            'Of the messages of the last hour, those that reached the sockets within 250 ms. Good: 99% and more.',
           kind: 'number',
           unit: 'percentunit',
           width: 4,
@@ -92,7 +96,8 @@ export const health: Dashboard = {
       panels: [
         {
           title: 'Ready, by pod',
-          description: 'Good: one colour. A pod that was never ready waits for Redis; one that is not any more drains, or is deaf.',
+          description:
+            'Good: one colour. A pod that was never ready waits for Redis; one that is not any more drains, or is deaf.',
           kind: 'states',
           unit: 'none',
           width: 8,
@@ -101,7 +106,8 @@ export const health: Dashboard = {
         },
         {
           title: 'Bus up, by pod',
-          description: 'Good: one colour. If all pods change together it is Redis, if one does it is that pod or its node.',
+          description:
+            'Good: one colour. If all pods change together it is Redis, if one does it is that pod or its node.',
           kind: 'states',
           unit: 'none',
           width: 8,
@@ -110,7 +116,8 @@ export const health: Dashboard = {
         },
         {
           title: 'Age of the processes',
-          description: 'Time since each gateway started. Good: lines that rise together. One that falls to 0 is a restart.',
+          description:
+            'Time since each gateway started. Good: lines that rise together. One that falls to 0 is a restart.',
           kind: 'lines',
           unit: 's',
           width: 8,
@@ -123,7 +130,8 @@ export const health: Dashboard = {
         },
         {
           title: 'Error budgets, burn rate of the last hour',
-          description: 'How many times faster than allowed the budget of 30 days is spent. Good: below 1. At 14.4 for an hour somebody is called.',
+          description:
+            'How many times faster than allowed the budget of 30 days is spent. Good: below 1. At 14.4 for an hour somebody is called.',
           kind: 'lines',
           unit: 'short',
           width: 12,
@@ -142,7 +150,8 @@ export const health: Dashboard = {
         },
         {
           title: 'Connections',
-          description: 'All pods together. Good: a line without steps. A step down that comes back at once is clients that had to reconnect.',
+          description:
+            'All pods together. Good: a line without steps. A step down that comes back at once is clients that had to reconnect.',
           kind: 'lines',
           unit: 'short',
           width: 12,
@@ -156,7 +165,8 @@ export const health: Dashboard = {
       panels: [
         {
           title: 'Refused upgrades, by reason',
-          description: 'Clients that wanted to connect and could not. Good: 0 but for `draining` in a restart. capacity: add pods; rate: an attack, or trustedProxies is wrong; token: an application signs wrongly.',
+          description:
+            'Clients that wanted to connect and could not. Good: 0 but for `draining` in a restart. capacity: add pods; rate: an attack, or trustedProxies is wrong; token: an application signs wrongly.',
           kind: 'lines',
           unit: 'reqps',
           width: 8,
@@ -165,7 +175,8 @@ export const health: Dashboard = {
         },
         {
           title: 'Publishes refused, by namespace',
-          description: 'Messages that the bus did not accept. Good: 0. Their senders were told and may retry.',
+          description:
+            'Messages that the bus did not accept. Good: 0. Their senders were told and may retry.',
           kind: 'lines',
           unit: 'reqps',
           width: 8,
@@ -179,7 +190,8 @@ export const health: Dashboard = {
         },
         {
           title: 'Gaps told, by reason',
-          description: 'Clients that were told that messages are missing. Good: 0, and some `trimmed` or `limit` from clients that were away for long.',
+          description:
+            'Clients that were told that messages are missing. Good: 0, and some `trimmed` or `limit` from clients that were away for long.',
           kind: 'lines',
           unit: 'reqps',
           width: 8,
@@ -188,7 +200,8 @@ export const health: Dashboard = {
         },
         {
           title: 'Connections closed, by code',
-          description: 'Good: 1000, 1001 and 1005, which are clients that leave. 1006: cut lines. 1012: a pod that stops. 4401: slow readers. 4402: tokens that were not renewed.',
+          description:
+            'Good: 1000, 1001 and 1005, which are clients that leave. 1006: cut lines. 1012: a pod that stops. 4401: slow readers. 4402: tokens that were not renewed.',
           kind: 'lines',
           unit: 'reqps',
           width: 12,
@@ -196,7 +209,8 @@ export const health: Dashboard = {
         },
         {
           title: 'Errors told, by code',
-          description: 'What clients and API callers were answered. Good: near 0. internal is a bug; bus_unavailable and overloaded are Redis; all others are the caller’s.',
+          description:
+            'What clients and API callers were answered. Good: near 0. internal is a bug; bus_unavailable and overloaded are Redis; all others are the caller’s.',
           kind: 'lines',
           unit: 'reqps',
           width: 12,
@@ -209,7 +223,8 @@ export const health: Dashboard = {
       panels: [
         {
           title: 'Event loop lag, 99th percentile',
-          description: 'How late things happen on each pod. Good: about 20 ms, which is how finely it is measured. Above 100 ms the pod has more to do than one core can.',
+          description:
+            'How late things happen on each pod. Good: about 20 ms, which is how finely it is measured. Above 100 ms the pod has more to do than one core can.',
           kind: 'lines',
           unit: 's',
           width: 8,
@@ -234,7 +249,8 @@ export const health: Dashboard = {
         },
         {
           title: 'Memory',
-          description: 'Resident memory. Good: flat, and in step with connections (about 10 KiB each) and backlogs.',
+          description:
+            'Resident memory. Good: flat, and in step with connections (about 10 KiB each) and backlogs.',
           kind: 'lines',
           unit: 'bytes',
           width: 8,

@@ -8,7 +8,8 @@ import { conditionTypes, type Policy, type PolicyStatus } from './policy.ts';
 
 export type OperatorMetrics = ReturnType<typeof createOperatorMetrics>;
 
-const ofPolicy = ['namespace', 'policy'] as const;
+/** Not `namespace`, which Prometheus gives to the operator's own pod. */
+const ofPolicy = ['policy_namespace', 'policy'] as const;
 
 /** Seconds: pods are asked for two at the most. */
 const ROUND_BUCKETS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
@@ -141,6 +142,6 @@ export function forgetPolicy(metrics: OperatorMetrics, policy: Policy): void {
   for (const type of Object.keys(conditionTypes)) metrics.conditions.remove({ ...labels, type });
 }
 
-function labelsOf({ namespace, name }: Policy): { namespace: string; policy: string } {
-  return { namespace, policy: name };
+function labelsOf({ namespace, name }: Policy): { policy_namespace: string; policy: string } {
+  return { policy_namespace: namespace, policy: name };
 }

@@ -5,6 +5,7 @@ import { afterAll, expect, it, onTestFinished, vi } from 'vitest';
 import { WebSocket as WsWebSocket } from 'ws';
 import { type Balancer, startBalancer } from '../../test/balancer.ts';
 import { type LocalGateway, startLocalGateway } from '../../test/local-gateway.ts';
+import { startProxy } from '../../test/proxy.ts';
 import { startRedis } from '../../test/redis.ts';
 import { until as untilSoon } from '../../test/until.ts';
 import type { Connections } from '../gateway/admin.ts';
@@ -209,6 +210,43 @@ it('keeps everybody connected where pods drain and die of their ceilings in the 
   await old[0].stop();
   expect((await look(old[1])).connections + (await look(fresh)).connections).toBe(members.length + 1);
   await check();
+});
+
+it('loses nothing of a quiet channel, of which the old pod hears later than the new one', async () => {
+  const line = await startProxy({ target: redis.port });
+  const [old, fresh] = [await start({ REDIS_URL: `redis://127.0.0.1:${line.port}` }), await start()];
+  const door = await startProxy({ target: fresh.ports.ws });
+  const balancer = await startBalancer(old.ports.ws);
+  onTestFinished(async () => void (await Promise.all([line.stop(), door.stop(), balancer.stop()])));
+  const names = { room: 'room:late', quiet: 'quiet:late', doc: 'doc:late' };
+  const member = join(`ws://127.0.0.1:${balancer.port}/ws`, 'late', names);
+  await member.ready;
+  const publisher = connect({ url: `${fresh.url}/ws/publisher` });
+  onTestFinished(() => publisher.close());
+  const say = async (number: number) => {
+    for (const name of Object.values(names)) await publisher.channel(name).publish(number);
+    await publisher.sendTo('late', number);
+  };
+  await say(0);
+  await until(() => member.heard.direct.length === 1, { what: 'the first' });
+  balancer.use(door.port);
+  door.stall();
+  await setCeiling(old, { connections: 0 });
+  await until(() => door.connections > 0, { what: 'the client to come to the new pod' });
+  // What is said while it waits at the door the old pod hears late, and the new one never delivers.
+  line.stall('tidegate-subscriber');
+  await say(1);
+  door.resume();
+  const isIn = async () => (await fresh.metric('tidegate_channels')) === 3;
+  await until(isIn, { what: 'the client to be subscribed at the new pod' });
+  await say(2);
+  expect(member.heard.quiet).toEqual([0]);
+  line.resume();
+  await until(() => member.moves === 1, { what: 'the move to be over' });
+  await say(3);
+  await until(() => member.heard.direct.at(-1) === 3, { what: 'the last' });
+  expect(member.heard).toEqual({ room: numbers(4), quiet: numbers(4), doc: numbers(4), direct: numbers(4) });
+  expect(member.troubles).toEqual([]);
 });
 
 it('stays where it is where every try is refused, and moves when it is asked again and there is room', async () => {

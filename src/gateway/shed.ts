@@ -45,10 +45,13 @@ export interface StandingCeiling {
 
 type Result = 'moved' | 'stayed' | 'closed';
 
+/** What is needed of the sessions: all that have not ended. */
+type Open = Pick<Sessions, 'size' | 'close' | typeof Symbol.iterator>;
+
 /** Keeps the ceiling, and sheds what is above it. */
 export class Shedder {
-  readonly #sessions: Sessions;
-  readonly #fanout: Fanout;
+  readonly #sessions: Open;
+  readonly #fanout: Pick<Fanout, 'send'>;
   readonly #metrics: Metrics;
   readonly #counts = { asked: 0, moved: 0, stayed: 0, closed: 0 };
   /** Who was asked and has not left yet, and until when that is waited for; the earliest first. */
@@ -60,7 +63,7 @@ export class Shedder {
   #steppedAtMs = 0;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(sessions: Sessions, fanout: Fanout, metrics: Metrics) {
+  constructor(sessions: Open, fanout: Pick<Fanout, 'send'>, metrics: Metrics) {
     this.#sessions = sessions;
     this.#fanout = fanout;
     this.#metrics = metrics;

@@ -47,6 +47,7 @@ const commands = {
     return run(node, ['drill/main.ts', ...args]);
   },
   e2e: (node, args) => run(node, ['e2e/main.ts', ...args]),
+  'hpa:simulate': (node, args) => run(node, ['simulate/main.ts', ...args]),
   docs: async (node, args) => {
     for (const script of ['docs', 'crd', 'monitoring', 'chart', 'manifests']) {
       const end = await run(node, [`scripts/${script}.ts`, ...args]);

@@ -1,0 +1,31 @@
+// `npm run hpa:simulate`: replays a history of connections against settings of the autoscaler and the operator, prints
+// what came of it and draws it, so that somebody can tune before they touch production.
+
+import { writeFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { draw } from './picture.ts';
+import { simulate } from './run.ts';
+import { Fault, readWish, usage } from './settings.ts';
+import { changesOf, tableOf } from './table.ts';
+
+/** As many moments as the picture is wide. */
+const MOMENTS = 1100;
+
+try {
+  const wish = readWish(process.argv.slice(2));
+  if (wish === 'help') console.log(usage);
+  else {
+    const { settings, picture } = wish;
+    const everySeconds = Math.max(1, Math.floor(settings.history.seconds / MOMENTS));
+    const recording = simulate(settings, everySeconds);
+    const without =
+      settings.policy === undefined ? undefined : simulate({ ...settings, policy: undefined }, everySeconds);
+    writeFileSync(picture, draw(settings, recording, without));
+    console.log(tableOf(settings, recording, without));
+    console.log(`\n${changesOf(recording)}\n\n${resolve(picture)}`);
+  }
+} catch (error) {
+  if (!(error instanceof Fault)) throw error;
+  console.error(`${error.message}\n\nSee npm run hpa:simulate -- --help`);
+  process.exitCode = 2;
+}

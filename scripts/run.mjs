@@ -56,6 +56,7 @@ const commands = {
     return { code: 0 };
   },
   'build:client': (node, args) => run(node, ['scripts/client.ts', ...args]),
+  'build:loadtest': (node, args) => run(node, ['scripts/loadtest.ts', ...args]),
   bundle: (node, args) => run(node, ['scripts/bundle.ts', ...args]),
   image: (node, args) => run(node, ['scripts/image.ts', ...args]),
   sbom: (node, args) => run(node, ['scripts/sbom.ts', ...args]),

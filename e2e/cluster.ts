@@ -4,6 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import {
   AppsV1Api,
   AutoscalingV2Api,
+  BatchV1Api,
   CoreV1Api,
   KubeConfig,
   type KubernetesListObject,
@@ -31,6 +32,7 @@ if (config.getCurrentCluster() === null) {
 
 export const core = config.makeApiClient(CoreV1Api);
 export const apps = config.makeApiClient(AppsV1Api);
+export const batch = config.makeApiClient(BatchV1Api);
 export const autoscaling = config.makeApiClient(AutoscalingV2Api);
 
 /** How often the cluster is asked while something is waited for. */

@@ -40,14 +40,19 @@ const senderOf = (number: number) => `load-${runner}-from-${number}`;
 
 export const setup = () => start(plan, []);
 
-export async function receive({ startAtMs, giveUpAtMs }: Times): Promise<void> {
+export async function receive({ startAtMs, publishAtMs, giveUpAtMs }: Times): Promise<void> {
   const receivers = await openPaced(
     mine(plan.pairs),
     plan.pairs,
     startAtMs,
     plan.connectSeconds,
     (number) => {
-      return new Receiver({ user: receiverOf(number), expect: [senderOf(number)], publishers: 1 });
+      return new Receiver({
+        user: receiverOf(number),
+        expect: [senderOf(number)],
+        publishers: 1,
+        publishAtMs,
+      });
     },
   );
   await allOr(

@@ -48,6 +48,7 @@ export async function member({ startAtMs, publishAtMs, endAtMs, giveUpAtMs }: Ti
       channel: roomOf(number),
       expect: membersOf(number),
       publishers: plan.members,
+      publishAtMs,
     });
     return { number, receiver };
   });

@@ -53,10 +53,16 @@ export const options = {
 
 export const setup = () => start(plan, [channel]);
 
-export async function read({ startAtMs, giveUpAtMs }: Times): Promise<void> {
+export async function read({ startAtMs, publishAtMs, giveUpAtMs }: Times): Promise<void> {
   const numbers = mine(plan.connections);
   const receivers = await openPaced(numbers, plan.connections, startAtMs, plan.connectSeconds, (number) => {
-    return new Receiver({ user: `load-${runner}-${number}`, channel, expect: [publisher], publishers: 1 });
+    return new Receiver({
+      user: `load-${runner}-${number}`,
+      channel,
+      expect: [publisher],
+      publishers: 1,
+      publishAtMs,
+    });
   });
   await allOr(
     receivers.map(({ done }) => done),

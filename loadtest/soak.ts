@@ -77,6 +77,7 @@ export async function member({ startAtMs, publishAtMs, endAtMs, giveUpAtMs }: Ti
         channel,
         expect,
         publishers: plan.members,
+        publishAtMs,
       });
       return { number, receiver };
     },
@@ -103,7 +104,7 @@ export async function visit({ publishAtMs, endAtMs }: Times): Promise<void> {
       await until(publishAtMs + (number / connections) * stayMs);
       for (let visits = 0; Date.now() + stayMs < endAtMs; visits++) {
         const user = `load-${runner}-visitor-${number}-${visits}`;
-        const visitor = new Receiver({ user, channel: roomOf(number), publishers: 0 });
+        const visitor = new Receiver({ user, channel: roomOf(number), publishers: 0, publishAtMs });
         await until(Date.now() + stayMs);
         await visitor.close();
       }

@@ -45,11 +45,11 @@ export const options = {
 export const setup = () => start(plan, [channel]);
 
 export async function receive(times: Times): Promise<void> {
-  const { startAtMs, middleAtMs, giveUpAtMs } = times;
+  const { startAtMs, publishAtMs, middleAtMs, giveUpAtMs } = times;
   const numbers = mine(plan.connections);
   const receivers = await openPaced(numbers, plan.connections, startAtMs, plan.connectSeconds, (number) => {
     const expect = [publisherOf(times)];
-    return new Receiver({ user: `load-${runner}-${number}`, channel, expect, publishers: 1 });
+    return new Receiver({ user: `load-${runner}-${number}`, channel, expect, publishers: 1, publishAtMs });
   });
   await until(middleAtMs);
   for (const { connection } of receivers) {

@@ -5,7 +5,7 @@ import { WebSocket as K6WebSocket } from 'k6/websockets';
 import { Client } from './client.js';
 import { nowMs } from './clock.ts';
 import { connectionsDropped, connectionsOpened, connectionsRefused, connectTime, moves } from './metrics.ts';
-import { url } from './settings.ts';
+import { jwtSecret, url } from './settings.ts';
 import { tokenOf } from './token.ts';
 
 // k6 lacks it.
@@ -13,6 +13,8 @@ globalThis.queueMicrotask ??= (action: () => void) => void Promise.resolve().the
 
 const ABNORMAL_CLOSE = 1006;
 const NORMAL_CLOSE = 1000;
+const MAX_QUEUED = 100_000;
+const MAX_QUEUED_BYTES = 64 * 1024 * 1024;
 
 /** When the frame that is being handled came in, stamped as it was read: see clock.ts. */
 let frameAtMs = 0;
@@ -100,7 +102,10 @@ export function connect(user: string): Connection {
     {
       url: `${url}/${user}`,
       WebSocket: Kept,
-      token: tokenOf(user) === undefined ? undefined : () => tokenOf(user) ?? '',
+      ...(jwtSecret !== undefined && { token: () => tokenOf(user) ?? '' }),
+      // What the gateway's answers are late for is measured, not refused.
+      maxQueued: MAX_QUEUED,
+      maxQueuedBytes: MAX_QUEUED_BYTES,
     },
     platform,
   );

@@ -16,6 +16,8 @@ export const gapsTold = new Counter('gaps_told');
 /** Share of the receivers that were there at the end and knew of every message what became of it. */
 export const receiversComplete = new Rate('receivers_complete');
 export const receiversClosed = new Counter('receivers_closed');
+/** Not subscribed yet when publishing began: the generator, or the gateway, took longer than planned to connect. */
+export const receiversLate = new Counter('receivers_late');
 /** Readers that stopped reading, and were told by the gateway that they missed something. */
 export const stalledReadersTold = new Counter('stalled_readers_told');
 

@@ -12,6 +12,7 @@ import {
   messagesReceived,
   receiversClosed,
   receiversComplete,
+  receiversLate,
 } from './metrics.ts';
 import { stampOf } from './protocol.ts';
 import { runner } from './settings.ts';
@@ -28,8 +29,10 @@ export interface ReceiverOptions {
   readonly user: string;
   /** Absent: what is sent to the user. */
   readonly channel?: string;
-  /** Publishers whose messages it gets from the first on. */
+  /** Publishers whose messages it gets from the first on, if it is subscribed when they begin. */
   readonly expect?: readonly string[];
+  /** When they begin, in milliseconds since 1970. */
+  readonly publishAtMs: number;
   /** How many publishers there are whose end it waits for. */
   readonly publishers: number;
 }
@@ -46,7 +49,6 @@ export class Receiver {
 
   constructor(options: ReceiverOptions) {
     this.#options = options;
-    for (const by of options.expect ?? []) this.#ledger.expect(by);
     this.done = new Promise((resolve) => {
       this.#isDone = resolve;
     });
@@ -66,6 +68,7 @@ export class Receiver {
       const subscription = client.channel(options.channel).subscribe((message) => this.#enter(message));
       this.ready = subscription.ready;
     }
+    this.ready.then(() => this.#expect()).catch(() => {}); // a refusal is told as an error
   }
 
   /** Ends it, and enters what is missing. */
@@ -75,6 +78,13 @@ export class Receiver {
       this.#ledger.close(this.#options.publishers) && this.connection.client.state === 'open',
     );
     return this.connection.client.close();
+  }
+
+  /** Who came too late to get the first messages is no proof of a loss, and follows from where it came. */
+  #expect(): void {
+    const { expect = [], publishAtMs } = this.#options;
+    if (expect.length > 0 && Date.now() >= publishAtMs) receiversLate.add(1);
+    else for (const by of expect) this.#ledger.expect(by);
   }
 
   #enter({ data }: Message): void {

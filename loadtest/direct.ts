@@ -62,7 +62,7 @@ export async function receive({ startAtMs, publishAtMs, giveUpAtMs }: Times): Pr
   await Promise.all(receivers.map((receiver) => receiver.close()));
 }
 
-export async function send({ startAtMs, publishAtMs, endAtMs }: Times): Promise<void> {
+export async function send({ startAtMs, publishAtMs }: Times): Promise<void> {
   const senders = await openPaced(mine(plan.pairs), plan.pairs, startAtMs, plan.connectSeconds, (number) => {
     return { number, connection: connect(senderOf(number)) };
   });
@@ -72,7 +72,6 @@ export async function send({ startAtMs, publishAtMs, endAtMs }: Times): Promise<
       const pace = {
         ...plan,
         startAtMs: publishAtMs + (1000 / plan.ratePerSecond) * (number / plan.pairs),
-        endAtMs,
       };
       await publishPaced(toUser(connection, receiverOf(number)), senderOf(number), pace);
       await connection.client.close();

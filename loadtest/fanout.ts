@@ -55,11 +55,11 @@ export async function receive({ startAtMs, publishAtMs, giveUpAtMs }: Times): Pr
   await Promise.all(receivers.map((receiver) => receiver.close()));
 }
 
-export async function publish({ publishAtMs, endAtMs }: Times): Promise<void> {
+export async function publish({ publishAtMs }: Times): Promise<void> {
   const connection = connect(`load-${runner}-publisher`);
   await opened(connection);
   const over = apiKey === undefined ? toChannel(connection, channel) : overApi(channel);
-  await publishPaced(over, publisher, { ...plan, startAtMs: publishAtMs, endAtMs });
+  await publishPaced(over, publisher, { ...plan, startAtMs: publishAtMs });
   await connection.client.close();
 }
 

@@ -56,7 +56,7 @@ export async function receive(times: Times): Promise<void> {
 }
 
 export async function publish(times: Times): Promise<void> {
-  const { publishAtMs, endAtMs } = times;
+  const { publishAtMs } = times;
   const connection = connect(`load-${runner}-publisher`);
   await opened(connection);
   await until(publishAtMs);
@@ -64,7 +64,6 @@ export async function publish(times: Times): Promise<void> {
   await publishPaced(toChannel(connection, channel), publisherOf(times), {
     ...plan,
     startAtMs: publishAtMs,
-    endAtMs,
   });
   await connection.client.close();
 }

@@ -40,7 +40,7 @@ export const options = {
 
 export const setup = () => start(plan, [roomOf(0)]);
 
-export async function member({ startAtMs, publishAtMs, endAtMs, giveUpAtMs }: Times): Promise<void> {
+export async function member({ startAtMs, publishAtMs, giveUpAtMs }: Times): Promise<void> {
   const numbers = mine(connections);
   const members = await openPaced(numbers, connections, startAtMs, plan.connectSeconds, (number) => {
     const receiver = new Receiver({
@@ -58,7 +58,6 @@ export async function member({ startAtMs, publishAtMs, endAtMs, giveUpAtMs }: Ti
         ...plan,
         // Not all at once: members do not wait for each other.
         startAtMs: publishAtMs + (1000 / plan.ratePerSecond) * (number / connections),
-        endAtMs,
       }),
     ),
   );

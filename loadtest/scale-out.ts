@@ -67,11 +67,11 @@ export async function receive({ startAtMs, publishAtMs, giveUpAtMs }: Times): Pr
   await Promise.all(receivers.map((receiver) => receiver.close()));
 }
 
-export async function publish({ publishAtMs, middleAtMs, endAtMs }: Times): Promise<void> {
+export async function publish({ publishAtMs, middleAtMs }: Times): Promise<void> {
   const connection = connect(`load-${runner}-publisher`);
   await opened(connection);
   void until(middleAtMs).then(() => console.log('the middle: double the pods now'));
-  await publishPaced(toChannel(connection, channel), publisher, { ...plan, startAtMs: publishAtMs, endAtMs });
+  await publishPaced(toChannel(connection, channel), publisher, { ...plan, startAtMs: publishAtMs });
   await connection.client.close();
 }
 

@@ -100,10 +100,10 @@ export function stall({ startAtMs, endAtMs, giveUpAtMs }: Times): void {
   stalledReadersTold.add(told ? 1 : 0);
 }
 
-export async function publish({ publishAtMs, endAtMs }: Times): Promise<void> {
+export async function publish({ publishAtMs }: Times): Promise<void> {
   const connection = connect(`load-${runner}-publisher`);
   await opened(connection);
-  await publishPaced(toChannel(connection, channel), publisher, { ...plan, startAtMs: publishAtMs, endAtMs });
+  await publishPaced(toChannel(connection, channel), publisher, { ...plan, startAtMs: publishAtMs });
   await connection.client.close();
 }
 

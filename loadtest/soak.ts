@@ -64,7 +64,7 @@ export function setup(): Promise<Times> {
 }
 
 /** Those who stay, and talk. */
-export async function member({ startAtMs, publishAtMs, endAtMs, giveUpAtMs }: Times): Promise<void> {
+export async function member({ startAtMs, publishAtMs, giveUpAtMs }: Times): Promise<void> {
   const members = await openPaced(
     mine(connections),
     connections,
@@ -86,7 +86,7 @@ export async function member({ startAtMs, publishAtMs, endAtMs, giveUpAtMs }: Ti
     members.map(({ number, receiver }) => {
       const publishFromMs = publishAtMs + (1000 / plan.ratePerSecond) * (number / connections);
       const over = toChannel(receiver.connection, roomOf(number));
-      return publishPaced(over, publisherOf(number), { ...plan, startAtMs: publishFromMs, endAtMs });
+      return publishPaced(over, publisherOf(number), { ...plan, startAtMs: publishFromMs });
     }),
   );
   await allOr(

@@ -66,7 +66,7 @@ export async function receive(times: Times): Promise<void> {
 export async function publish(times: Times): Promise<void> {
   const connection = connect(`load-${runner}-publisher`);
   await opened(connection);
-  const pace = { ...plan, startAtMs: times.publishAtMs, endAtMs: times.endAtMs };
+  const pace = { ...plan, startAtMs: times.publishAtMs };
   await publishPaced(toChannel(connection, channel), publisherOf(times), pace);
   await connection.client.close();
 }

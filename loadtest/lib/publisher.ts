@@ -46,20 +46,22 @@ const TICK_MS = 5;
 const ENDS = 3;
 const BETWEEN_ENDS_MS = 300;
 
-/** Publishes from one time to another. A failed publish is counted as one, and as lost by
- * every receiver: a run with one proves nothing about loss. */
+/** Publishes so many messages a second for so long, and then says how many there were. Where it was held up it catches
+ * up, so that their number is certain. A failed publish is counted as one, and as lost by every receiver: a run with one
+ * proves nothing about loss. */
 export async function publishPaced(
   publish: Publish,
   by: string,
-  plan: { ratePerSecond: number; startAtMs: number; endAtMs: number; bytes: number },
+  plan: { ratePerSecond: number; startAtMs: number; seconds: number; bytes: number },
 ): Promise<void> {
   const pad = padding(plan.bytes);
   const pending = new Set<Promise<void>>();
+  const total = Math.floor(plan.ratePerSecond * plan.seconds);
   let seq = 0;
   await until(plan.startAtMs);
-  while (Date.now() < plan.endAtMs) {
-    const due = Math.floor(((Date.now() - plan.startAtMs) / 1000) * plan.ratePerSecond);
-    while (seq < due) {
+  while (seq < total) {
+    const due = Math.ceil(((Date.now() - plan.startAtMs) / 1000) * plan.ratePerSecond);
+    while (seq < Math.min(due, total)) {
       seq++;
       const publishing = publish({ by, seq, atMs: nowMs(), runner, pad }).then(
         () => messagesPublished.add(1),

@@ -27,6 +27,8 @@ const plan = {
   seconds: number('SECONDS', { ci: 12, full: 60 }),
   p99Ms: number('P99_MS', { ci: 1500, full: 500 }),
 };
+/** A publisher that was held up ends late, and the buffers must be full by then. */
+const STALL_ON_MS = 10_000;
 const channel = `${namespaces.ephemeral}:${run}-slow`;
 const publisher = `${runner}/publisher`;
 
@@ -88,7 +90,7 @@ export function stall({ startAtMs, endAtMs, giveUpAtMs }: Times): void {
     socket.on('message', (text) => {
       const { type, data } = JSON.parse(text) as { type: string; data?: { end?: boolean } };
       // While this sleeps, nothing is read.
-      if (type === 'message') sleep(Math.max(0, endAtMs - Date.now()) / 1000);
+      if (type === 'message') sleep(Math.max(0, endAtMs + STALL_ON_MS - Date.now()) / 1000);
       if (type === 'gap' || type === 'goodbye') told = true;
       if (data?.end || told || Date.now() > giveUpAtMs) close();
     });

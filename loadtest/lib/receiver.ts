@@ -33,7 +33,7 @@ export interface ReceiverOptions {
   readonly expect?: readonly string[];
   /** When they begin, in milliseconds since 1970. */
   readonly publishAtMs: number;
-  /** How many publishers there are whose end it waits for. */
+  /** How many publishers there are whose end it waits for. 0: it leaves before, so nobody can say what it missed last. */
   readonly publishers: number;
 }
 
@@ -73,10 +73,12 @@ export class Receiver {
 
   /** Ends it, and enters what is missing. */
   close(): Promise<void> {
-    receiversClosed.add(1);
-    receiversComplete.add(
-      this.#ledger.close(this.#options.publishers) && this.connection.client.state === 'open',
-    );
+    const { publishers } = this.#options;
+    const ended = this.#ledger.close(publishers);
+    if (publishers > 0) {
+      receiversClosed.add(1);
+      receiversComplete.add(ended && this.connection.client.state === 'open');
+    }
     return this.connection.client.close();
   }
 

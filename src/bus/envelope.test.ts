@@ -10,7 +10,10 @@ const id = fc.string({ unit: fc.constantFrom(...'ABCXYZabcxyz019_-'), minLength:
 const header: fc.Arbitrary<Header> = fc
   .tuple(
     fc.record({ id, timeMs: fc.maxSafeNat() }),
-    fc.record({ sender: name, skip: id, presence: fc.constant(true as const) }, { requiredKeys: [] }),
+    fc.record(
+      { sender: name, skip: id, presence: fc.constant(true as const), traceparent: fc.string() },
+      { requiredKeys: [] },
+    ),
     fc.oneof(
       fc.constant({}),
       fc.record({ offset: fc.integer({ min: 1, max: Number.MAX_SAFE_INTEGER }), prev: id }),
@@ -24,12 +27,14 @@ const payload = json.map((value) => JSON.stringify(value));
 function expectSound(bytes: Buffer): void {
   const envelope = decodeEnvelope(bytes);
   if (envelope === undefined) return;
-  const { offset, prev, id: ownId, sender, timeMs, skip, presence } = envelope.header;
+  const { offset, prev, id: ownId, sender, timeMs, skip, presence, traceparent } = envelope.header;
   expect(isId(ownId)).toBe(true);
   expect(Number.isFinite(timeMs)).toBe(true);
   if (sender !== undefined) expect(isName(sender)).toBe(true);
   if (skip !== undefined) expect(isId(skip)).toBe(true);
   if (presence !== undefined) expect(presence).toBe(true);
+  // Whoever quotes it checks it before.
+  expect(['undefined', 'string']).toContain(typeof traceparent);
   expect(offset === undefined).toBe(prev === undefined);
   if (offset !== undefined) expect(Number.isSafeInteger(offset) && offset > 0).toBe(true);
   if (prev !== undefined) expect(isId(prev)).toBe(true);
@@ -91,6 +96,7 @@ test('is decoded to nothing or to something sound whatever the fields of its hea
       presence: fc.oneof(fc.boolean(), json),
       offset: fc.oneof(fc.integer(), json),
       prev: fc.oneof(id, json),
+      traceparent: fc.oneof(fc.string(), json),
     },
     { requiredKeys: [] },
   );
@@ -118,6 +124,7 @@ test.each([
   ['a sender that is a number', 'TG1 {"id":"a","timeMs":1,"sender":1}\n1'],
   ['somebody to skip who is nobody', 'TG1 {"id":"a","timeMs":1,"skip":""}\n1'],
   ['a presence that is denied', 'TG1 {"id":"a","timeMs":1,"presence":false}\n1'],
+  ['a trace that is no text', 'TG1 {"id":"a","timeMs":1,"traceparent":1}\n1'],
   ['an offset without the id before it', 'TG1 {"id":"a","timeMs":1,"offset":1}\n1'],
   ['an id before it without an offset', 'TG1 {"id":"a","timeMs":1,"prev":"b"}\n1'],
   ['an offset that is no whole number', 'TG1 {"id":"a","timeMs":1,"offset":1.5,"prev":"b"}\n1'],
@@ -130,6 +137,6 @@ test.each([
 });
 
 test('ignores fields of its header that it does not know', () => {
-  const bytes = Buffer.from('TG1 {"id":"a","timeMs":1,"traceparent":"00-x"}\n1');
+  const bytes = Buffer.from('TG1 {"id":"a","timeMs":1,"of a later version":[]}\n1');
   expect(decodeEnvelope(bytes)).toMatchObject({ header: { id: 'a', timeMs: 1 }, payload: '1' });
 });

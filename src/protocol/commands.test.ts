@@ -8,6 +8,7 @@ import { isName } from './names.ts';
 const ref = fc.oneof(fc.maxSafeInteger(), fc.string({ maxLength: 64 }));
 const position = fc.string({ minLength: 1, maxLength: 64 });
 const withRef = { ref: fc.option(ref, { nil: undefined }) };
+const traceparent = fc.option(fc.string({ minLength: 1, maxLength: 128 }), { nil: undefined });
 const validCommand = fc.oneof(
   fc.record({
     type: fc.constant('subscribe'),
@@ -36,8 +37,9 @@ const validCommand = fc.oneof(
     data: json,
     key: fc.option(fc.string({ minLength: 1, maxLength: 128 }), { nil: undefined }),
     echo: fc.option(fc.boolean(), { nil: undefined }),
+    traceparent,
   }),
-  fc.record({ type: fc.constant('send'), ...withRef, user: name, data: json }),
+  fc.record({ type: fc.constant('send'), ...withRef, user: name, data: json, traceparent }),
   fc.record({ type: fc.constant('presence'), ...withRef, channel: name }),
   fc.record({
     type: fc.constant('refresh'),
@@ -60,6 +62,7 @@ const almostCommand = fc.dictionary(
     'echo',
     'token',
     'after',
+    'traceparent',
     '__proto__',
     'constructor',
   ),
@@ -98,9 +101,11 @@ function expectTotal(result: Command | Undecodable): void {
     case 'publish':
       expect(isName(result.channel)).toBe(true);
       expect(typeof result.echo).toBe('boolean');
+      expect(result.traceparent?.length ?? 1).toBeLessThanOrEqual(128);
       JSON.parse(result.payload);
       return;
     case 'send':
+      expect(result.traceparent?.length ?? 1).toBeLessThanOrEqual(128);
       expect(isName(result.user)).toBe(true);
       JSON.parse(result.payload);
       return;

@@ -2,8 +2,14 @@
 // something to show.
 
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { decide } from '../src/operator/decide.ts';
+import { createOperatorMetrics, measurePolicy } from '../src/operator/metrics.ts';
+import type { Observation } from '../src/operator/observation.ts';
+import { decodeSpec } from '../src/operator/policy.ts';
 import { type LocalGateway, startLocalGateway } from '../test/local-gateway.ts';
 import type { Target } from '../test/prometheus.ts';
 import { type RedisServer, startRedis } from '../test/redis.ts';
@@ -19,6 +25,81 @@ const CHANNELS = JSON.stringify({
 
 /** As the pods of the chart's Deployment are called. */
 const PODS = ['aaaaa', 'bbbbb', 'ccccc', 'ddddd', 'eeeee'].map((end) => `tidegate-7d9f8c6b5-${end}`);
+
+/** An operator's metrics, as its own code makes them: of a policy for these pods, decided anew at each scrape. It has
+ * no cluster here. */
+async function startOperatorMetrics(pods: () => readonly number[]): Promise<Target & { stop(): void }> {
+  const metrics = createOperatorMetrics('load');
+  metrics.leader.read = () => 1;
+  const decoded = decodeSpec({ targetRef: { kind: 'Deployment', name: 'tidegate' } });
+  if ('fault' in decoded) throw new Error(decoded.fault);
+  const name = { namespace: 'chat', name: 'tidegate' };
+  const createdAtMs = Date.now();
+  const policy = { ...name, uid: 'load', generation: 1, createdAtMs, spec: decoded.spec, status: undefined };
+  const server = createServer((_, response) => {
+    const observation = observationOf(pods(), name);
+    const { status } = decide(policy, observation, undefined, Date.now());
+    measurePolicy(metrics, policy, observation, status);
+    metrics.registry.metrics().then(
+      (text) => response.end(text),
+      () => response.destroy(),
+    );
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  return {
+    adminUrl: `http://127.0.0.1:${port}`,
+    labels: { namespace: 'chat', pod: 'tidegate-operator-5c7b9d8f4-aaaaa' },
+    stop: () => void server.close(),
+  };
+}
+
+/** Pods with so many connections each, all of them well. */
+function observationOf(pods: readonly number[], workload: { namespace: string; name: string }): Observation {
+  const replicas = pods.length;
+  return {
+    workload: {
+      ...workload,
+      kind: 'Deployment',
+      desired: replicas,
+      actual: replicas,
+      rolling: false,
+      graceSeconds: 45,
+      preStopSeconds: 5,
+    },
+    hpa: { name: workload.name, min: 2, max: 5, desired: replicas, current: replicas, atLimit: false },
+    pods: pods.map((connections, at) => ({
+      name: PODS[at] ?? String(at),
+      uid: String(at),
+      ready: true,
+      deleting: false,
+      createdAtMs: 0,
+      deletionCost: undefined,
+      heard: {
+        known: true,
+        answer: { ...NOTHING_TOLD, atMs: Date.now(), connections },
+      },
+    })),
+    bus: 'up',
+    rivals: [],
+  };
+}
+
+/** Only `connections` is a must. */
+const NOTHING_TOLD = {
+  maxConnections: undefined,
+  phase: undefined,
+  startedAtMs: undefined,
+  accepted: undefined,
+  refused: undefined,
+  refusedMoving: undefined,
+  deliveries: undefined,
+  cpuSeconds: undefined,
+  movable: undefined,
+  drainSeconds: undefined,
+  ceiling: undefined,
+  shed: undefined,
+};
 
 export interface Load {
   readonly redis: RedisServer;
@@ -45,6 +126,9 @@ export async function startLoad(
   const speakers: TestClient[] = [];
   const clients: TestClient[] = [];
 
+  const counts = new Map<LocalGateway, number>();
+  const operator = await startOperatorMetrics(() => gateways.map((it) => counts.get(it) ?? 0));
+
   async function addGateway(): Promise<LocalGateway> {
     const gateway = await startLocalGateway({
       REDIS_URL: redis.url,
@@ -67,6 +151,7 @@ export async function startLoad(
       }),
     );
     clients.push(...added);
+    counts.set(gateway, (counts.get(gateway) ?? 0) + count);
     return added;
   }
 
@@ -92,17 +177,20 @@ export async function startLoad(
   return {
     redis,
     gateways,
-    targets: () =>
-      gateways.map(({ adminUrl }, at) => ({
+    targets: () => [
+      ...gateways.map(({ adminUrl }, at) => ({
         adminUrl,
         labels: { namespace: 'chat', pod: PODS[at] ?? `tidegate-7d9f8c6b5-${String(at).padStart(5, '0')}` },
       })),
+      operator,
+    ],
     addGateway,
     addClients,
     async stop() {
       clearInterval(timer);
       for (const { ws } of [...speakers, ...clients]) ws.terminate();
       await Promise.all(gateways.map((gateway) => gateway.stop()));
+      operator.stop();
       await redis.stop();
       rmSync(folder, { recursive: true });
     },

@@ -47,6 +47,9 @@ export interface Dashboard {
 /** What selects the pods that the dashboard's variables name. */
 export const PODS = 'namespace=~"$namespace",pod=~"$pod"';
 
+/** What selects the operator, which is a pod of its own. */
+export const OPERATOR = 'namespace=~"$namespace"';
+
 /** The window of rates: Grafana makes it at least four scrapes long. */
 export const WINDOW = '$__rate_interval';
 

@@ -35,7 +35,8 @@ const commands = {
   start: (node, args) => run(node, ['src/gateway.ts', ...args], startDefaults(), 'inherit', !windows),
   test: async (node, args) => {
     await ensureRedis();
-    await tryForChromium();
+    await tryFor('chromium', ['chromium', 'chromium-browser', 'google-chrome'], '~1 min');
+    await tryFor('prometheus', ['prometheus'], '~20 s');
     return run(node, ['node_modules/vitest/vitest.mjs', 'run', ...args]);
   },
   check,
@@ -365,7 +366,7 @@ function isAtLeast(version, minimum) {
   return major > minimumMajor || (major === minimumMajor && minor >= minimumMinor);
 }
 
-// ── Redis and Chromium, for the tests ───────────────────────────────────────────────────────────────
+// ── Redis, Chromium and Prometheus, for the tests ───────────────────────────────────────────────────
 
 /** The tests start real Redis servers: brings one where that is safe, else says the command that does. */
 async function ensureRedis() {
@@ -396,12 +397,13 @@ function redisVersion() {
   return /v=(\d+\.\d+\.\d+)/.exec(stdout ?? '')?.[1];
 }
 
-/** A few tests look at the demo page in a browser. Without one they say so and are skipped. */
-async function tryForChromium() {
-  const missing = () => !['chromium', 'chromium-browser', 'google-chrome'].some(isOnPath);
+/** A few tests look at the demo page in a browser, or run what is asked of Prometheus in a real one. Without them
+ * they say so and are skipped. */
+async function tryFor(name, programs, time) {
+  const missing = () => !programs.some(isOnPath);
   if (!missing() || !mayInstall()) return;
   await withLock(() => {
-    const fault = missing() ? aptInstall('chromium', '~1 min') : undefined;
+    const fault = missing() ? aptInstall(name, time) : undefined;
     if (fault !== undefined) console.error(`${fault}\nThe tests that need it are skipped.`);
   });
 }
@@ -413,7 +415,7 @@ function mayInstall() {
 /** Installs a Debian package, and returns what went wrong, if anything did. */
 function aptInstall(name, time) {
   console.error(`Installing ${name} with apt-get (once, ${time})…`);
-  // RUNLEVEL=1 keeps Redis from starting one of its own on this machine.
+  // RUNLEVEL=1 keeps Redis and Prometheus from starting one of their own on this machine.
   const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive', RUNLEVEL: '1' };
   const apt = (...args) =>
     spawnSync('apt-get', ['-qq', '-o', 'DPkg::Lock::Timeout=120', ...args], { encoding: 'utf8', env });

@@ -1,6 +1,93 @@
 // Autoscaling: how connections are spread over pods, who is turned away, and how pods come and go.
 
-import { type Dashboard, PODS, rate, total } from '../panel.ts';
+import { type Dashboard, OPERATOR, PODS, type Row, rate, total, WINDOW } from '../panel.ts';
+
+/** What the operator says. Where it is off these panels are empty. */
+function operatorRow(): Row {
+  const ofPolicy = (metric: string) => `max by (policy) (tidegate_operator_${metric}{${OPERATOR}})`;
+  return {
+    title: 'The operator',
+    panels: [
+      {
+        title: 'Replicas: wanted, there, and the most',
+        description:
+          'Of the HorizontalPodAutoscaler. Good: there follows wanted within a minute, and both stay below the most.',
+        kind: 'lines',
+        unit: 'short',
+        width: 8,
+        queries: [
+          { expr: ofPolicy('hpa_desired_replicas'), legend: '{{policy}}: wanted' },
+          { expr: ofPolicy('hpa_current_replicas'), legend: '{{policy}}: there' },
+          { expr: ofPolicy('hpa_max_replicas'), legend: '{{policy}}: most' },
+        ],
+        alert: 'TidegateHpaAtMax',
+      },
+      {
+        title: 'Skew, as the operator sees it',
+        description:
+          'Good: below the maxSkew of the policy. It is absent while a pod is unknown, and nothing is done then.',
+        kind: 'lines',
+        unit: 'short',
+        width: 8,
+        queries: [{ expr: ofPolicy('skew_ratio'), legend: '{{policy}}' }],
+        alert: 'TidegateSkewAfterScaleOut',
+      },
+      {
+        title: 'Pods, by whether they answer',
+        description:
+          'Good: all known. The operator does nothing while one is unknown for longer than it may.',
+        kind: 'lines',
+        unit: 'short',
+        width: 8,
+        stacked: true,
+        queries: [
+          {
+            expr: `max by (policy, state) (tidegate_operator_pods{${OPERATOR}})`,
+            legend: '{{policy}}: {{state}}',
+          },
+        ],
+      },
+      {
+        title: 'Connections, as the operator counts them',
+        description: 'What the autoscaler is told. Good: the same as all pods together.',
+        kind: 'lines',
+        unit: 'short',
+        width: 8,
+        queries: [
+          { expr: ofPolicy('connections'), legend: '{{policy}}' },
+          { expr: total('connections'), legend: 'as the pods say' },
+        ],
+      },
+      {
+        title: 'Leaders',
+        description:
+          'Replicas of the operator that lead. Good: 1. At 0 for long nothing is decided; autoscaling goes on.',
+        kind: 'lines',
+        unit: 'short',
+        width: 8,
+        queries: [{ expr: `sum (tidegate_operator_leader{${OPERATOR}})`, legend: 'leaders' }],
+        bad: { below: 1 },
+      },
+      {
+        title: 'Failures of the operator',
+        description: 'Good: 0. Each has a line in its log.',
+        kind: 'lines',
+        unit: 'reqps',
+        width: 8,
+        queries: [
+          {
+            expr: `sum (rate(tidegate_operator_failures_total{${OPERATOR}}[${WINDOW}]))`,
+            legend: 'failures',
+          },
+          {
+            expr: `sum (rate(tidegate_operator_watch_restarts_total{${OPERATOR}}[${WINDOW}]))`,
+            legend: 'watches made anew',
+          },
+        ],
+      },
+    ],
+  };
+}
 
 export const autoscaling: Dashboard = {
   uid: 'tidegate-autoscaling',
@@ -170,5 +257,6 @@ export const autoscaling: Dashboard = {
         },
       ],
     },
+    operatorRow(),
   ],
 };

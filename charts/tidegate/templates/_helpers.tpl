@@ -26,6 +26,16 @@ app.kubernetes.io/component: {{ $component }}
 {{- end -}}
 {{- end -}}
 
+{{/* What Prometheus scrapes: the gateways, and the operator where it is. Redis has no port of that name. */}}
+{{- define "tidegate.scrapedSelector" -}}
+matchLabels:
+  {{- omit (include "tidegate.selectorLabels" (list . "gateway") | fromYaml) "app.kubernetes.io/component" | toYaml | nindent 2 }}
+matchExpressions:
+  - key: app.kubernetes.io/component
+    operator: In
+    values: {{ .Values.operator.enabled | ternary (list "gateway" "operator") (list "gateway") | toJson }}
+{{- end -}}
+
 {{/* Name, namespace, labels and annotations of a resource. A namespace of "-" is none, for what has none.
      (dict "root" $ "component" component "name" name "namespace" namespace "annotations" dict) */}}
 {{- define "tidegate.metadata" -}}

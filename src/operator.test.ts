@@ -113,7 +113,8 @@ test('says in the status what pods hold, and lets the emptier one go first', asy
   await until(() => costOf('pod-1') > costOf('pod-2'), { what: 'the deletion costs' });
   expect((await readiness(operator)).ready).toBe(true);
   expect(await metric(operator, /tidegate_operator_leader/)).toBe(1);
-  expect(await metric(operator, /tidegate_operator_connections\{namespace="chat",policy="main"\}/)).toBe(3);
+  const said = /tidegate_operator_connections\{policy_namespace="chat",policy="main"\}/;
+  await until(async () => (await metric(operator, said)) === 3, { what: 'the metric' });
   await Promise.all(clients.map((client) => client.leave()));
 });
 

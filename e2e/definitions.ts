@@ -6,7 +6,8 @@ import { parseAllDocuments } from 'yaml';
 import { kubectl, run } from './programs.ts';
 import { runLabel, runName } from './settings.ts';
 
-const folder = new URL('schemas/', import.meta.url);
+const schemas = new URL('schemas/', import.meta.url);
+const ours = new URL('../charts/tidegate/crds/', import.meta.url);
 
 interface Definition {
   metadata: { name: string; labels?: Record<string, string> };
@@ -16,13 +17,15 @@ interface Definition {
 export function useDefinitions(): void {
   beforeAll(async () => {
     const present = (await kubectl('get', 'customresourcedefinitions', '--output=name')).split('\n');
-    const missing = readDefinitions().filter(
-      ({ metadata }) => !present.includes(`customresourcedefinition.apiextensions.k8s.io/${metadata.name}`),
-    );
+    const isMissing = ({ metadata }: Definition) =>
+      !present.includes(`customresourcedefinition.apiextensions.k8s.io/${metadata.name}`);
+    const foreign = readDefinitions(schemas).filter(isMissing);
+    for (const { metadata } of foreign) metadata.labels = { [runLabel]: runName };
+    // The chart's own stays, as it does after an uninstall: other scenarios have objects of it.
+    const missing = [...foreign, ...readDefinitions(ours).filter(isMissing)];
     if (missing.length === 0) return;
-    for (const { metadata } of missing) metadata.labels = { [runLabel]: runName };
     const input = JSON.stringify({ apiVersion: 'v1', kind: 'List', items: missing });
-    await run('kubectl', ['create', '--filename', '-'], { input });
+    await run('kubectl', ['apply', '--filename', '-'], { input });
     const names = missing.map(({ metadata }) => `customresourcedefinition/${metadata.name}`);
     await kubectl('wait', '--for=condition=Established', '--timeout=60s', ...names);
   });
@@ -32,7 +35,7 @@ export function useDefinitions(): void {
   });
 }
 
-function readDefinitions(): Definition[] {
+function readDefinitions(folder: URL): Definition[] {
   return readdirSync(folder)
     .filter((name) => /\.(json|yaml)$/.test(name))
     .map((name) => readFileSync(new URL(name, folder), 'utf8'))

@@ -395,7 +395,10 @@ async function checkRedis(config: Config): Promise<void> {
 async function createAuthenticator(config: Config, report: Report) {
   if (config.AUTH === 'anonymous') return { secrets: undefined, authenticator: anonymous };
   const { JWT_SECRET, JWKS_URL, JWT_ALGORITHMS, JWT_AUDIENCE, JWT_ISSUER } = config;
-  const secrets = JWT_SECRET === undefined ? undefined : new SharedSecrets(JWT_SECRET);
+  const secrets =
+    JWT_SECRET === undefined
+      ? undefined
+      : await faultsNamed('JWT_SECRET', () => new SharedSecrets(JWT_SECRET));
   const options = {
     secrets,
     jwksUrl: JWKS_URL,

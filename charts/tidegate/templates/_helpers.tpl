@@ -169,7 +169,8 @@ annotations:
 {{- end -}}
 
 {{/* Values that are generated once and then kept: those of the Secret in the cluster, where there is one. They are remembered
-     for the rest of the render, because the checksum of the pods has to be of the same ones.
+     for the rest of the render, because the checksum of the pods has to be of the same ones. In base64, because YAML on its
+     way through a template loses the end of a last line, and Helm would then want to change what is kept.
      (dict "root" $ "name" name of the Secret "wanted" (dict key value-or-empty)) */}}
 {{- define "tidegate.keptSecret" -}}
 {{- $memo := get .root.Values "keptSecrets" | default dict -}}
@@ -177,8 +178,7 @@ annotations:
   {{- $live := (lookup "v1" "Secret" .root.Release.Namespace .name).data | default dict -}}
   {{- $data := dict -}}
   {{- range $key, $value := .wanted -}}
-    {{- $kept := get $live $key | b64dec -}}
-    {{- $_ := set $data $key ($value | default $kept | default (randAlphaNum 48)) -}}
+    {{- $_ := set $data $key (b64enc $value | default (get $live $key) | default (randAlphaNum 48 | b64enc)) -}}
   {{- end -}}
   {{- $_ := set $memo .name $data -}}
   {{- $_ := set .root.Values "keptSecrets" $memo -}}
@@ -190,7 +190,7 @@ annotations:
 {{- .Values.auth.existingSecret | default (printf "%s-auth" (include "tidegate.fullname" .)) -}}
 {{- end -}}
 
-{{/* What is in the chart's own Secret of keys; nothing where it is yours. */}}
+{{/* What is in the chart's own Secret of keys, in base64; nothing where it is yours. */}}
 {{- define "tidegate.authSecret" -}}
 {{- if not .Values.auth.existingSecret -}}
 {{- include "tidegate.keptSecret" (dict "root" . "name" (include "tidegate.authSecretName" .)
@@ -224,7 +224,7 @@ annotations:
 {{- toYaml $redis -}}
 {{- end -}}
 
-{{/* What is in the chart's own Secret for Redis; nothing where there is no password or it is yours. */}}
+{{/* What is in the chart's own Secret for Redis, in base64; nothing where there is no password or it is yours. */}}
 {{- define "tidegate.redisSecret" -}}
 {{- if .Values.redis.enabled -}}
   {{- if not .Values.redis.existingSecret -}}
@@ -233,8 +233,8 @@ annotations:
   {{- end -}}
 {{- else if not .Values.externalRedis.existingSecret -}}
   {{- $data := dict -}}
-  {{- with .Values.externalRedis.password }}{{ $_ := set $data "redis-password" . }}{{ end -}}
-  {{- with .Values.externalRedis.sentinelPassword }}{{ $_ := set $data "redis-sentinel-password" . }}{{ end -}}
+  {{- with .Values.externalRedis.password }}{{ $_ := set $data "redis-password" (b64enc .) }}{{ end -}}
+  {{- with .Values.externalRedis.sentinelPassword }}{{ $_ := set $data "redis-sentinel-password" (b64enc .) }}{{ end -}}
   {{- if $data }}{{ toYaml $data }}{{ end -}}
 {{- end -}}
 {{- end -}}

@@ -81,14 +81,14 @@ describe(`in a real Prometheus that scrapes real gateways under load${withPromet
     const queries = panels.flatMap((panel) => panel.queries).filter((query) => query.exemplars);
     expect(queries.length).toBeGreaterThan(1);
     for (const { expr } of queries) {
-      const traceIds = await until(
+      const examples = await until(
         async () => {
-          const found = await prometheus.traceIds(filled(expr, '10s'));
+          const found = await prometheus.exemplars(filled(expr, '10s'));
           return found.length > 0 && found;
         },
         { what: 'exemplars', timeoutMs: 20_000, pollIntervalMs: 500 },
       );
-      for (const traceId of traceIds) expect(traceId).toMatch(/^[0-9a-f]{32}$/);
+      for (const { traceId } of examples) expect(traceId).toMatch(/^[0-9a-f]{32}$/);
     }
   });
 

@@ -34,6 +34,13 @@ export interface Line {
   readonly points: readonly (readonly [number, number])[];
 }
 
+/** A single value, when it was observed (seconds since 1970), and the trace it is from. */
+export interface Exemplar {
+  readonly at: number;
+  readonly value: number;
+  readonly traceId: string;
+}
+
 export interface TestPrometheus {
   readonly url: string;
   /** Scrapes these from now on, and no others. */
@@ -42,8 +49,8 @@ export interface TestPrometheus {
   query(expr: string): Promise<Sample[]>;
   /** The same for each step of the last so many seconds. */
   queryRange(expr: string, seconds: number, stepSeconds: number): Promise<Line[]>;
-  /** Ids of traces that are attached to what an expression selects. */
-  traceIds(expr: string): Promise<string[]>;
+  /** Examples that are attached to what an expression selects, of the last hour. */
+  exemplars(expr: string): Promise<Exemplar[]>;
   /** Names of alerts that fire. */
   firing(): Promise<string[]>;
   /** What went wrong when rules were evaluated. */
@@ -120,11 +127,18 @@ export async function startPrometheus(rules: string): Promise<TestPrometheus> {
         points: values.map(([at, value]) => [at, Number(value)] as const),
       }));
     },
-    async traceIds(expr) {
-      type Result = { exemplars: { labels: Record<string, string> }[] };
-      const times = { start: String(Date.now() / 1000 - 3600), end: String(Date.now() / 1000) };
-      const found = (await api('query_exemplars', { query: expr, ...times })) as Result[];
-      return found.flatMap(({ exemplars }) => exemplars.flatMap(({ labels }) => labels.trace_id ?? []));
+    async exemplars(expr) {
+      type Found = { labels: Record<string, string>; value: string; timestamp: number };
+      const now = Date.now() / 1000;
+      const times = { start: String(now - 3600), end: String(now) };
+      const found = (await api('query_exemplars', { query: expr, ...times })) as { exemplars: Found[] }[];
+      return found.flatMap(({ exemplars }) =>
+        exemplars.map(({ labels, value, timestamp }) => ({
+          at: timestamp,
+          value: Number(value),
+          traceId: labels.trace_id ?? '',
+        })),
+      );
     },
     async firing() {
       type Alert = { labels: { alertname: string }; state: string };

@@ -1,0 +1,116 @@
+// Alerts: what each is about is brought about, and the chart's own rules see it in a real Prometheus.
+
+import { expect, test } from 'vitest';
+import type { Client } from '../src/client/client.ts';
+import { eventually } from './cluster.ts';
+import { Prometheus } from './prometheus.ts';
+import { type Pod, type Pods, quickValues, Release } from './release.ts';
+import { useSpace } from './space.ts';
+
+/** As many as a pod holds here, so that it is soon full. */
+const MAX_CONNECTIONS = 6;
+
+const SHORT = { for: '4s' };
+
+const values = {
+  ...quickValues,
+  replicaCount: 2,
+  maxConnections: MAX_CONNECTIONS,
+  autoscaling: { enabled: true, minReplicas: 2, maxReplicas: 2, connections: { enabled: false } },
+  operator: { enabled: false },
+  redis: { ...(quickValues.redis as object), maxMemoryMebibytes: 16 },
+  monitoring: {
+    rules: {
+      noPodReady: SHORT,
+      busDown: SHORT,
+      probeFailing: { failures: 3 },
+      refusals: { percent: 5, ...SHORT },
+      redisMemory: { percent: 80, ...SHORT },
+      hpaAtMax: { for: '10s' },
+    },
+  },
+};
+
+let release: Release;
+let prometheus: Prometheus;
+let pods: Pods;
+
+const space = useSpace('alerts', async (it) => {
+  release = await Release.install(it, { values });
+  prometheus = await Prometheus.start(it, 'tidegate', values);
+  pods = await release.pods(2);
+});
+
+test('the rules see both pods, and only what is so is said', async () => {
+  const both = `sum(tidegate_ready{namespace="${space.namespace}"}) == 2`;
+  await eventually('both pods to be scraped', 60, () => prometheus.value(both));
+  const alert = await prometheus.fires('TidegateHpaAtMax');
+  expect(alert.annotations.runbook_url).toMatch(/\/TidegateHpaAtMax\.md$/);
+  // While the pods started none was ready, and that was said, too.
+  await eventually('nothing else to fire', 60, async () =>
+    (await prometheus.firing()).every(({ labels }) => labels.alertname === 'TidegateHpaAtMax'),
+  );
+});
+
+test('TidegateRefusals fires when a pod is full', async () => {
+  const [pod] = pods;
+  await using held = new AsyncDisposableStack();
+  for (let at = 0; at < MAX_CONNECTIONS; at += 1) {
+    const connection = await release.connection(`user${at}`, pod);
+    held.defer(() => connection.ws.terminate());
+  }
+  let refused = 0;
+  const knock = async () => {
+    await release.connection('late', pod).then(
+      ({ ws }) => ws.terminate(),
+      () => {
+        refused += 1;
+      },
+    );
+    return (await prometheus.firing()).find(({ labels }) => labels.alertname === 'TidegateRefusals');
+  };
+  const alert = await eventually('TidegateRefusals to fire', 120, knock);
+  expect(refused).toBeGreaterThan(0);
+  expect(alert.labels).toMatchObject({ reason: 'capacity', severity: 'warning', namespace: space.namespace });
+});
+
+test('TidegateRedisMemory fires when durable channels fill Redis', async () => {
+  await using client = release.client('filler', { pod: pods[1] });
+  const channel = client.channel('doc:large');
+  const data = 'x'.repeat(60_000);
+  const fill = async () => {
+    // It refuses the last ones: that is what the alert is to prevent.
+    await Promise.allSettled(Array.from({ length: 20 }, () => channel.publish(data)));
+    return (await prometheus.firing()).find(({ labels }) => labels.alertname === 'TidegateRedisMemory');
+  };
+  const alert = await eventually('TidegateRedisMemory to fire', 180, fill);
+  expect(alert.annotations.description).toMatch(/^Redis uses [89]\d[.\d]*% of its maxmemory/);
+});
+
+test('TidegateBusDown and TidegateProbeFailing fire while Redis is away, and TidegateGapsDeclared when it is back', async () => {
+  await using listeners = new AsyncDisposableStack();
+  const listen = async (pod: Pod): Promise<Client> => {
+    const client = listeners.use(release.client(`hears-${pod.name}`, { pod }));
+    await client.channel('room:outage').subscribe(() => {}).ready;
+    return client;
+  };
+  await Promise.all(pods.map(listen));
+  await release.kubectl('scale', 'statefulset/tidegate-redis', '--replicas=0');
+  const [down, probes] = await Promise.all([
+    prometheus.fires('TidegateBusDown'),
+    prometheus.fires('TidegateProbeFailing'),
+  ]);
+  expect(down.labels.severity).toBe('critical');
+  expect(pods.map(({ name }) => name)).toContain(down.labels.pod);
+  expect(['refused', 'stalled']).toContain(probes.labels.reason);
+  await release.kubectl('scale', 'statefulset/tidegate-redis', '--replicas=1');
+  const gaps = await prometheus.fires('TidegateGapsDeclared', 180);
+  expect(gaps.labels.reason).toBe('bus');
+  await prometheus.ends('TidegateBusDown');
+});
+
+test('TidegateNoPodReady fires when no pod is left', async () => {
+  await release.kubectl('scale', 'deployment/tidegate', '--replicas=0');
+  const alert = await prometheus.fires('TidegateNoPodReady', 180);
+  expect(alert.labels.severity).toBe('critical');
+});

@@ -3,8 +3,25 @@
 
 import type { Census, Member } from './census.ts';
 import type { CeilingOrder, PodRef, PolicyEvent } from './decision.ts';
+import {
+  asKind,
+  beginEpisode,
+  checkEffect,
+  count,
+  type Facts,
+  failureOf,
+  type GivenUp,
+  hasLanded,
+  hundredths,
+  planOf,
+  rateOf,
+  summaryOf,
+  surplusOf,
+  totalOf,
+  WHY_NOT,
+} from './episode.ts';
 import { type Evenness, evennessOf, weightOf } from './evenness.ts';
-import { type Level, levels, loadPlan, PROBE_PER_POD, probeLevels } from './levels.ts';
+import { type Level, levels, loadPlan, probeLevels } from './levels.ts';
 import type { Episode, Ineffective, Memory, RebalanceMemory } from './memory.ts';
 import { type Observation, ROUND_MS } from './observation.ts';
 import {
@@ -30,6 +47,8 @@ export interface RebalanceDecision {
 
 /** A ceiling outlives two rounds that fail, and an operator that is gone by no more than that. */
 export const CEILING_MS = 3 * ROUND_MS;
+/** What a pod takes as a rate. */
+const MAX_POD_RATE = 1000;
 /** Uneven in one round may be a moment between two; uneven in two is a state. */
 const CONFIRMING_ROUNDS = 2;
 /** A pod that was brought a connection within this time is reached by the load balancer. */
@@ -41,37 +60,14 @@ const PROBES = 5;
 /** After an episode its effect is waited for: clients that came back, load that is measured. */
 const SETTLE_MS = 60_000;
 const NEARLY_EVEN_MS = 60_000;
-/** How often it is looked at whether moving has an effect, and how often in a row it may have none. */
-const CHECK_MS = 30_000;
-const FAILURES = 3;
 const IDLE_CHECKS = 4;
 const IDLE_REST_MS = 300_000;
-/** Of those who were asked, this share must have moved. */
-const EFFECT_SHARE = 0.2;
-const FEWEST_ASKED = 5;
-/** In one round, so many times what has moved may be asked. */
-const RAMP = 10;
-/** After this many, so small a share that moved is doubtful. */
-const DOUBTFUL_ASKED = 50;
-const DOUBTFUL_SHARE = 0.1;
-/** More than this of what was to be moved means that others come in where it was moved from. */
-const TREADMILL = 1.5;
-const TREADMILL_MIN = 50;
 /** To move so much of it again so soon after an episode is a relapse. */
 const RELAPSE_MS = 1_800_000;
 const PROGRESS_SHARE = 0.7;
 const RELAPSES = 3;
 /** A load balancer that was mended does not tell anybody, so that what was given up is tried again. */
 const GIVEN_UP_MS = 3_600_000;
-
-/** Why moving is given up, and what may be wrong. */
-const WHY_NOT = {
-  NotReceiving: 'the load balancer brings no connection to the emptier pods: are they registered with it?',
-  MovesFail: 'clients that were asked to move came back to full pods: is the load balancer sticky?',
-  Relapsed: 'pods that were made even became uneven again: does the load balancer prefer some of them?',
-} as const;
-
-type GivenUp = keyof typeof WHY_NOT;
 
 /** Decides what is moved in this round. */
 export function rebalance(
@@ -95,6 +91,7 @@ class Round {
   /** Names of all that count, those that are silent too. */
   readonly #pods: readonly string[];
   readonly #evenness: Evenness | undefined;
+  readonly #facts: Facts;
 
   constructor(
     policy: Policy,
@@ -109,6 +106,8 @@ class Round {
     this.#nowMs = nowMs;
     this.#members = census.members;
     this.#pods = [...census.members, ...census.silent].map(({ pod }) => pod.name).toSorted();
+    const { ratePerSecond } = policy.spec.rebalance;
+    this.#facts = { nowMs, members: census.members, ratePerSecond };
     this.#before = this.#forgetGivenUp(before);
     this.#evenness = census.silent.length > 0 ? undefined : evennessOf(census.members, policy.spec.rebalance);
   }
@@ -141,7 +140,7 @@ class Round {
       inabilityObstacle(this.#census, evenness, rules);
     if (obstacle !== undefined) return this.#stopFor(obstacle);
 
-    if (episode !== undefined) return this.#goOn(evenness, this.#counted(episode));
+    if (episode !== undefined) return this.#goOn(evenness, count(episode, this.#census.shed));
     if (resume) return this.#begin(evenness, this.#before);
     return this.#mayBegin(evenness);
   }
@@ -151,7 +150,7 @@ class Round {
   #forgetGivenUp(memory: RebalanceMemory): RebalanceMemory {
     const { ineffective } = memory;
     if (ineffective === undefined) return memory;
-    const fair = this.#total() / this.#members.length;
+    const fair = totalOf(this.#members) / this.#members.length;
     const changed =
       ineffective.generation !== this.#policy.generation ||
       this.#nowMs - ineffective.sinceMs >= GIVEN_UP_MS ||
@@ -203,44 +202,23 @@ class Round {
     const { past } = this.#before;
     if (past === undefined || !sameNames(past.pods, this.#pods)) return 0;
     if (this.#nowMs - past.atMs >= RELAPSE_MS) return 0;
-    return this.#connectionSurplus() > PROGRESS_SHARE * past.surplus ? past.relapses + 1 : 0;
+    return surplusOf(this.#members) > PROGRESS_SHARE * past.surplus ? past.relapses + 1 : 0;
   }
 
   // ── An episode ──────────────────────────────────────────────────────────────────────────────────────────
 
   #begin(evenness: Evenness, before: RebalanceMemory): RebalanceDecision {
     const { by, maxSkew } = this.#policy.spec.rebalance;
-    const total = this.#total();
-    const flat = total / this.#members.length;
     const plan = by === 'load' ? loadPlan(this.#members, evenness, maxSkew) : undefined;
-    const surplus = this.#members.reduce(
-      (sum, { pod, answer }) => sum + Math.max(0, answer.connections - (plan?.[pod.uid] ?? flat)),
-      0,
-    );
-    // An episode that another leader began goes on under its first hour.
+    // What another leader began goes on as one episode.
     const last = before.resume && before.last?.outcome === undefined ? before.last : undefined;
-    const episode: Episode = {
-      kind: 'probing',
-      startedAtMs: last === undefined ? this.#nowMs : Date.parse(last.startedAt),
-      kindSinceMs: this.#nowMs,
-      skewBefore: last?.skewBefore ?? evenness.skew,
-      surplusBefore: surplus + (last?.moved ?? 0),
-      totalBefore: total,
-      asked: last?.asked ?? 0,
-      moved: last?.moved ?? 0,
-      stayed: last?.stayed ?? 0,
-      nearlyEvenSinceMs: undefined,
-      check: this.#newCheck({ asked: last?.asked ?? 0, moved: last?.moved ?? 0 }),
-      plan,
-      announced: last !== undefined,
-      relapses: this.#relapses(),
-    };
+    const episode = beginEpisode(this.#facts, evenness, plan, this.#relapses(), last);
     return this.#goOn(evenness, episode, { ...before, resume: false });
   }
 
   #goOn(evenness: Evenness, episode: Episode, before: RebalanceMemory = this.#before): RebalanceDecision {
     const rules = this.#policy.spec.rebalance;
-    const plan = this.#planOf(episode);
+    const plan = planOf(this.#facts, episode);
     const all = levels(this.#members, new Set(this.#members), evenness, rules, plan);
     const emptier = all.filter(({ member, ceiling }) => member.answer.connections < ceiling).map(memberOf);
     const receiving = emptier.filter(({ receivedAtMs }) => this.#nowMs - (receivedAtMs ?? 0) < RECEIVING_MS);
@@ -248,12 +226,10 @@ class Round {
     if (this.#isDone(all, now)) return this.#finish(evenness, now, before);
 
     const reached = levels(this.#members, new Set(receiving), evenness, rules, plan);
-    // Until somebody has moved, a few are asked: that others arrive there does not mean that those who move do.
-    const landed = now.moved > 0 || !this.#tellsShed;
-    if (landed && reached.some(({ excess }) => excess > 0)) {
-      const moving = this.#asKind(now, 'moving');
-      const checked = this.#checkEffect(moving);
-      const failed = this.#hasFailed(checked);
+    if (hasLanded(this.#facts, now) && reached.some(({ excess }) => excess > 0)) {
+      const moving = asKind(this.#facts, now, 'moving');
+      const checked = checkEffect(this.#facts, moving);
+      const failed = failureOf(this.#facts, checked);
       if (failed !== undefined) return this.#giveUp(failed, checked, before);
       if (checked.check.idle >= IDLE_CHECKS) return this.#endIdle(checked, before);
       // A connection or two that happened to move somewhere prove nothing.
@@ -263,7 +239,7 @@ class Round {
       const events = checked.announced ? [] : [this.#started(evenness, checked)];
       return this.#act(evenness, reached, { ...checked, announced: true }, seen, events);
     }
-    const probing = this.#asKind(now, 'probing');
+    const probing = asKind(this.#facts, now, 'probing');
     if (this.#nowMs - probing.kindSinceMs >= PROBE_MS) {
       return this.#endProbe(receiving.length > 0 ? 'MovesFail' : 'NotReceiving', probing, before);
     }
@@ -283,82 +259,11 @@ class Round {
     return plan === undefined && nearlyEvenMs >= NEARLY_EVEN_MS;
   }
 
-  /** The plan of an episode by load, grown as much as all pods have grown together. */
-  #planOf({ plan, totalBefore }: Episode): Episode['plan'] {
-    if (plan === undefined) return undefined;
-    const growth = Math.max(1, this.#total() / Math.max(1, totalBefore));
-    return Object.fromEntries(Object.entries(plan).map(([uid, target]) => [uid, Math.ceil(target * growth)]));
-  }
-
-  get #tellsShed(): boolean {
-    return this.#members.some(({ answer }) => answer.shed !== undefined);
-  }
-
-  #total(): number {
-    return this.#members.reduce((sum, { answer }) => sum + answer.connections, 0);
-  }
-
   #withNearlyEven(evenness: Evenness, episode: Episode): Episode {
     return {
       ...episode,
       nearlyEvenSinceMs: evenness.nearlyEven ? (episode.nearlyEvenSinceMs ?? this.#nowMs) : undefined,
     };
-  }
-
-  #asKind(episode: Episode, kind: Episode['kind']): Episode {
-    if (episode.kind === kind) return episode;
-    return { ...episode, kind, kindSinceMs: this.#nowMs, check: this.#newCheck(episode) };
-  }
-
-  /** Adds what pods have counted since the round before. */
-  #counted(episode: Episode): Episode {
-    const { asked, moved, stayed } = this.#census.shed;
-    return {
-      ...episode,
-      asked: episode.asked + asked,
-      moved: episode.moved + moved,
-      stayed: episode.stayed + stayed,
-    };
-  }
-
-  #newCheck({ asked, moved }: { asked: number; moved: number }): Episode['check'] {
-    return { atMs: this.#nowMs, asked, moved, surplus: this.#connectionSurplus(), failures: 0, idle: 0 };
-  }
-
-  #connectionSurplus(): number {
-    const fair = this.#total() / this.#members.length;
-    return this.#members.reduce((sum, { answer }) => sum + Math.max(0, answer.connections - fair), 0);
-  }
-
-  /** Whether those who were asked have moved, looked at now and then. */
-  #checkEffect(episode: Episode): Episode {
-    const { check } = episode;
-    if (this.#nowMs - check.atMs < CHECK_MS) return episode;
-    const surplus = this.#connectionSurplus();
-    const rate = this.#policy.spec.rebalance.ratePerSecond;
-    const asked = this.#tellsShed
-      ? episode.asked - check.asked
-      : Math.min(check.surplus, (rate * (this.#nowMs - check.atMs)) / 1000);
-    const moved = this.#tellsShed ? episode.moved - check.moved : check.surplus - surplus;
-    const idle = asked < FEWEST_ASKED;
-    const failed = !idle && moved < EFFECT_SHARE * asked;
-    return {
-      ...episode,
-      check: {
-        atMs: this.#nowMs,
-        asked: episode.asked,
-        moved: episode.moved,
-        surplus,
-        failures: failed ? check.failures + 1 : idle ? check.failures : 0,
-        idle: idle ? check.idle + 1 : 0,
-      },
-    };
-  }
-
-  #hasFailed({ check, moved, surplusBefore, totalBefore }: Episode): GivenUp | undefined {
-    if (check.failures >= FAILURES) return 'MovesFail';
-    const allowed = TREADMILL * surplusBefore + Math.max(0, this.#total() - totalBefore) + TREADMILL_MIN;
-    return moved > allowed ? 'Relapsed' : undefined;
   }
 
   #act(
@@ -370,7 +275,7 @@ class Round {
   ): RebalanceDecision {
     const rules = this.#policy.spec.rebalance;
     const excess = at.reduce((sum, level) => sum + level.excess, 0);
-    const ratePerSecond = this.#rate(episode);
+    const ratePerSecond = rateOf(this.#facts, episode);
     const ceilings = at
       .filter(({ member }) => member.answer.movable !== undefined)
       .map((level) => ({
@@ -379,7 +284,8 @@ class Round {
         ceiling: {
           connections: level.ceiling,
           expiresAfterMs: CEILING_MS,
-          shedPerSecond: excess === 0 ? 0 : round((ratePerSecond * level.excess) / excess),
+          shedPerSecond:
+            excess === 0 ? 0 : Math.min(MAX_POD_RATE, hundredths((ratePerSecond * level.excess) / excess)),
           order: rules.order,
           minAgeSeconds: durationSeconds(rules.minAge),
           plain: rules.plain,
@@ -389,7 +295,7 @@ class Round {
     const skew = describe(evenness, this.#policy);
     const message =
       state === 'Moving'
-        ? `${skew}; ${excess} connections are still to move, at most ${round(ratePerSecond)} a second`
+        ? `${skew}; ${excess} connections are still to move, at most ${hundredths(ratePerSecond)} a second`
         : `${skew}; a few connections show whether emptier pods are reached`;
     return {
       ceilings,
@@ -402,19 +308,9 @@ class Round {
         ...before,
         episode,
         rest: undefined,
-        last: summary(episode, undefined, undefined, this.#nowMs),
+        last: summaryOf(episode),
       },
     };
-  }
-
-  /** So many a second may be asked. At first a few, and never many times more than have moved: where hardly anybody
-   * finds another pod, nobody is to look for one in vain. */
-  #rate({ asked, moved }: Episode): number {
-    const { ratePerSecond } = this.#policy.spec.rebalance;
-    if (!this.#tellsShed) return ratePerSecond;
-    const doubtful = asked >= DOUBTFUL_ASKED && moved < DOUBTFUL_SHARE * asked;
-    const perRound = Math.max(PROBE_PER_POD * this.#members.length, doubtful ? 0 : RAMP * moved);
-    return Math.min(ratePerSecond, (perRound * 1000) / ROUND_MS);
   }
 
   // ── The end of an episode ───────────────────────────────────────────────────────────────────────────────
@@ -429,10 +325,14 @@ class Round {
         failedProbes: 0,
         rest: { untilMs: this.#nowMs + SETTLE_MS, reason: 'Settling' },
         past: this.#past(episode),
-        last: summary(episode, 'Even', evenness.skew, this.#nowMs),
+        last: this.#ended(episode, 'Even'),
       }),
       events: [{ type: 'Normal', reason: 'RebalanceFinished', message }],
     };
+  }
+
+  #ended(episode: Episode, outcome: Reason): RebalanceMemory['last'] {
+    return summaryOf(episode, { outcome, skewAfter: this.#evenness?.skew, atMs: this.#nowMs });
   }
 
   #past({ announced, surplusBefore, relapses }: Episode): RebalanceMemory['past'] {
@@ -454,7 +354,7 @@ class Round {
       failedProbes,
       past: this.#past(episode),
       rest: { untilMs, reason },
-      last: summary(episode, reason, this.#evenness?.skew, this.#nowMs),
+      last: this.#ended(episode, reason),
     });
   }
 
@@ -464,7 +364,7 @@ class Round {
       episode: undefined,
       past: this.#past(episode),
       rest: { untilMs: this.#nowMs + IDLE_REST_MS, reason: 'NothingMovable' },
-      last: summary(episode, 'NothingMovable', this.#evenness?.skew, this.#nowMs),
+      last: this.#ended(episode, 'NothingMovable'),
     });
   }
 
@@ -475,13 +375,7 @@ class Round {
       generation: this.#policy.generation,
       pods: this.#pods,
     };
-    const why: Partial<Record<Reason, string>> = {
-      NotReceiving:
-        'the load balancer brings no connection to the emptier pods: are they registered with it?',
-      MovesFail: 'clients that were asked to move came back to full pods: is the load balancer sticky?',
-      Relapsed: 'pods that were made even became uneven again: does the load balancer prefer some of them?',
-    };
-    const message = why[reason] ?? reason;
+    const message = WHY_NOT[reason];
     return {
       ...this.#idle('Ineffective', message, {
         ...before,
@@ -489,8 +383,7 @@ class Round {
         failedProbes: 0,
         past: undefined,
         ineffective,
-        last:
-          episode === undefined ? before.last : summary(episode, reason, this.#evenness?.skew, this.#nowMs),
+        last: episode === undefined ? before.last : this.#ended(episode, reason),
       }),
       events: [{ type: 'Warning', reason: 'RebalanceIneffective', message }],
     };
@@ -502,7 +395,7 @@ class Round {
     const { episode } = before;
     if (hiccup && (episode !== undefined || before.resume)) {
       const state = episode === undefined ? reason : episode.kind === 'moving' ? 'Moving' : 'Probing';
-      const counted = episode && this.#counted(episode);
+      const counted = episode && count(episode, this.#census.shed);
       const memory = { ...before, episode: counted };
       return { ceilings: [], lifts: [], events: [], evenness: this.#evenness, state, message, memory };
     }
@@ -514,7 +407,7 @@ class Round {
       last:
         episode === undefined
           ? closed(before, reason, this.#nowMs)
-          : summary(this.#counted(episode), reason, this.#evenness?.skew, this.#nowMs),
+          : this.#ended(count(episode, this.#census.shed), reason),
     });
     if (!episode?.announced) return idle;
     return { ...idle, events: [{ type: 'Normal', reason: 'RebalanceStopped', message }] };
@@ -539,26 +432,9 @@ class Round {
 
 function describe({ fair, skew, fullest }: Evenness, { spec }: Policy): string {
   const { by, maxSkew } = spec.rebalance;
-  const amount = round(weightOf(fullest, by) ?? 0);
+  const amount = hundredths(weightOf(fullest, by) ?? 0);
   const unit = by === 'load' ? 'cores' : 'connections';
-  return `${fullest.pod.name} has ${amount} ${unit} where ${round(fair)} are fair (skew ${skew.toFixed(2)}, maxSkew ${maxSkew})`;
-}
-
-function summary(
-  { startedAtMs, skewBefore, asked, moved, stayed }: Episode,
-  outcome: Reason | undefined,
-  skewAfter: number | undefined,
-  nowMs: number,
-): RebalanceMemory['last'] {
-  return {
-    startedAt: new Date(startedAtMs).toISOString(),
-    skewBefore: round(skewBefore),
-    asked,
-    moved,
-    stayed,
-    ...(outcome !== undefined && { outcome, finishedAt: new Date(nowMs).toISOString() }),
-    ...(skewAfter !== undefined && { skewAfter: round(skewAfter) }),
-  };
+  return `${fullest.pod.name} has ${amount} ${unit} where ${hundredths(fair)} are fair (skew ${skew.toFixed(2)}, maxSkew ${maxSkew})`;
 }
 
 /** An episode that another leader left open is over. */
@@ -574,8 +450,4 @@ function memberOf({ member }: Level): Member {
 function sameNames(one: readonly string[], other: readonly string[]): boolean {
   const names = new Set(one);
   return one.length === other.length && other.every((name) => names.has(name));
-}
-
-function round(value: number): number {
-  return Math.round(value * 100) / 100;
 }

@@ -96,6 +96,7 @@ const NOTHING_TOLD = {
   deliveries: undefined,
   cpuSeconds: undefined,
   movable: undefined,
+  immovable: undefined,
   drainSeconds: undefined,
   ceiling: undefined,
   shed: undefined,

@@ -323,6 +323,7 @@ export class World {
       deliveries: undefined,
       cpuSeconds,
       movable: this.#movable(pod, ceiling?.minAgeSeconds ?? 30),
+      immovable: connections - Math.floor(connections * this.settings.movableShare),
       drainSeconds: this.settings.drainSeconds,
       ceiling:
         ceiling === undefined || expiresInMs <= 0 ? null : { connections: ceiling.connections, expiresInMs },

@@ -36,6 +36,7 @@ export function anAnswer(connections: number, fields: Partial<Answer> = {}): Ans
     deliveries: 0,
     cpuSeconds: 0,
     movable: connections,
+    immovable: 0,
     drainSeconds: 30,
     ceiling: null,
     shed: { asked: 0, moved: 0, stayed: 0, outstanding: 0 },

@@ -123,6 +123,7 @@ describe('the contract with the operator', () => {
       deliveries: 1,
       cpuSeconds: expect.any(Number),
       movable: 1,
+      immovable: expect.any(Number),
       ceiling: { connections: 5, expiresInMs: expect.any(Number) },
       shed: { asked: 0, moved: 0, stayed: 0, closed: 0, outstanding: 0 },
     });

@@ -41,6 +41,7 @@ export interface Connections extends Totals {
   readonly deliveries: number;
   readonly cpuSeconds: number;
   readonly movable: number;
+  readonly immovable: number;
   readonly ceiling: StandingCeiling | null;
   readonly shed: ShedCounts;
 }
@@ -178,6 +179,7 @@ export class Admin {
       deliveries: sum(deliveries.values),
       cpuSeconds: (user + system) / MICROSECONDS,
       movable: shedder.countMovable(),
+      immovable: shedder.countImmovable(),
       ceiling: shedder.ceiling ?? null,
       shed: shedder.counts,
     };

@@ -90,6 +90,13 @@ export class Shedder {
     return movable;
   }
 
+  /** How many connections have clients that cannot move, and would have to be closed. */
+  countImmovable(): number {
+    let immovable = 0;
+    for (const connection of this.#sessions) if (!connection.moves) immovable += 1;
+    return immovable;
+  }
+
   /** Puts a ceiling in the place of the last one. */
   set(ceiling: Ceiling): void {
     this.#ceiling = ceiling;

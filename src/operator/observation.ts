@@ -101,7 +101,7 @@ export interface Answer {
   /** Connections that a ceiling may ask to move. Undefined: the pod knows no ceilings. */
   readonly movable: number | undefined;
   /** Connections whose clients cannot move without a gap, however old they are. */
-  readonly immovable?: number | undefined;
+  readonly immovable: number | undefined;
   /** How long its drain takes at the most, as configured. */
   readonly drainSeconds: number | undefined;
   /** The ceiling that stands. Null: none does. Undefined: it does not tell. */

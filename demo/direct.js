@@ -101,7 +101,7 @@ export function startDirect(client) {
       line.classList.remove('pending');
     } catch (error) {
       line.classList.replace('pending', 'failed');
-      said.append(error.code === 'unanswered' ? ' – may not have arrived' : ` – not sent (${error.code})`);
+      said.append(` – not sent (${error.code})`);
     }
   });
 

@@ -331,7 +331,7 @@ var Outbox = class {
     __privateSet(this, _pause, new Timer(platform));
   }
   /** Sends a command as soon as that is possible, and resolves with its `ok`.
-   * @throws {ClientError} what the gateway says, `queue_full`, `too_large`, `unanswered` or `closed`. */
+   * @throws {ClientError} what the gateway says, `queue_full`, `too_large` or `closed`. */
   add(sending) {
     const { maxQueued, maxQueuedBytes } = __privateGet(this, _settings2);
     const bytes = new TextEncoder().encode(sending.command).length;
@@ -405,9 +405,6 @@ answered_fn = function(entry, answer) {
     __privateMethod(this, _Outbox_instances, settle_fn).call(this, entry).resolve(answer);
   } else if (answer !== void 0) {
     __privateMethod(this, _Outbox_instances, failed_fn).call(this, entry, errorOf(answer));
-  } else if (!entry.repeatable) {
-    const message = "The connection was lost: it may or may not have arrived.";
-    __privateMethod(this, _Outbox_instances, settle_fn).call(this, entry).reject(new ClientError("unanswered", message, { retryable: true }));
   }
   __privateMethod(this, _Outbox_instances, pump_fn).call(this);
 };
@@ -418,7 +415,7 @@ failed_fn = function(entry, error) {
     if (entry.paceMs >= __privateGet(this, _paceMs))
       __privateSet(this, _paceMs, Math.max(FIRST_PACE_MS, retryAfterMs, entry.paceMs * 2));
     waitMs = __privateGet(this, _paceMs);
-  } else if (!error.retryable || !entry.repeatable || ++entry.attempts === MAX_ATTEMPTS) {
+  } else if (!error.retryable || ++entry.attempts === MAX_ATTEMPTS) {
     __privateMethod(this, _Outbox_instances, settle_fn).call(this, entry).reject(error);
     return;
   }
@@ -934,22 +931,22 @@ var Client = class {
       },
       publish: async (data, { key = __privateGet(this, _platform6).newKey(), echo = true, traceparent } = {}) => {
         const command = JSON.stringify({ type: "publish", channel: name, key, echo, traceparent, data });
-        const published = publishedOf(await __privateMethod(this, _Client_instances, ask_fn).call(this, { command, repeatable: true, alone: !echo }));
+        const published = publishedOf(await __privateMethod(this, _Client_instances, ask_fn).call(this, { command, alone: !echo }));
         if (!echo) __privateGet(this, _subscriptions).stream(name)?.own(published);
         return published;
       },
       presence: async () => {
         const command = JSON.stringify({ type: "presence", channel: name });
-        const { members, total } = await __privateMethod(this, _Client_instances, ask_fn).call(this, { command, repeatable: true });
+        const { members, total } = await __privateMethod(this, _Client_instances, ask_fn).call(this, { command });
         return { members, total };
       }
     };
   }
-  /** Sends to every connection of a user. It has no key: where the connection is lost before the answer, it is not
-   * sent again but rejected as `unanswered`. */
-  async sendTo(user, data, { traceparent } = {}) {
-    const command = JSON.stringify({ type: "send", user, traceparent, data });
-    return publishedOf(await __privateMethod(this, _Client_instances, ask_fn).call(this, { command, repeatable: false }));
+  /** Sends to every connection of a user, or keeps the message until there is a connection. */
+  async sendTo(user, data, options = {}) {
+    const { key = __privateGet(this, _platform6).newKey(), traceparent } = options;
+    const command = JSON.stringify({ type: "send", user, key, traceparent, data });
+    return publishedOf(await __privateMethod(this, _Client_instances, ask_fn).call(this, { command }));
   }
   /** Closes for good. What is unanswered is rejected as `closed`. */
   close() {

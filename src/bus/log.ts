@@ -10,7 +10,7 @@ export interface Retention {
 
 /** A message to append. */
 export interface Append {
-  readonly channel: string;
+  /** Where it is published. What is kept, and keys, are kept by its topic. */
   readonly topic: string;
   /** Made by the gateway: random numbers of Redis's scripts repeat after a restart. */
   readonly id: string;
@@ -21,7 +21,7 @@ export interface Append {
   readonly traceparent: string | undefined;
   /** JSON text. */
   readonly payload: string;
-  /** Makes a retry safe, with the payload, for the sender and channel. */
+  /** Makes a retry safe, with the payload, for the sender and topic. */
   readonly key: string;
   /** How long the key is remembered. */
   readonly keyTtlMs: number;

@@ -2,6 +2,7 @@
 
 import { TidegateError } from '../protocol/errors.ts';
 import { GENESIS, type Position } from '../protocol/positions.ts';
+import { channelTopic } from './bus.ts';
 import { encodeEnvelope } from './envelope.ts';
 import type { Append, Appended, Log, Slice } from './log.ts';
 
@@ -23,6 +24,7 @@ const FORGET_MS = 10_000;
 /** {@link Log} in memory. */
 export class MemoryLog implements Log {
   readonly #publish: (topic: string, bytes: Buffer) => Promise<void>;
+  /** By topic. */
   readonly #channels = new Map<string, { head: Position; entries: Entry[] }>();
   readonly #keys = new Map<string, Key>();
   #forgotAtMs = 0;
@@ -32,10 +34,10 @@ export class MemoryLog implements Log {
   }
 
   async append(message: Append): Promise<Appended> {
-    const { channel, topic, id, sender, timeMs, skip, traceparent, payload, retention } = message;
+    const { topic, id, sender, timeMs, skip, traceparent, payload, retention } = message;
     const nowMs = Date.now();
     this.#forgetKeys(nowMs);
-    const key = JSON.stringify([channel, sender, message.key]);
+    const key = JSON.stringify([topic, sender, message.key]);
     const known = this.#keys.get(key);
     if (known !== undefined && known.untilMs > nowMs) {
       if (known.payload !== payload) throw new TidegateError('key_reused');
@@ -53,8 +55,8 @@ export class MemoryLog implements Log {
     if (retention === undefined) {
       bytes = encodeEnvelope(header, payload);
     } else {
-      const kept = this.#channels.get(channel) ?? { head: GENESIS, entries: [] };
-      this.#channels.set(channel, kept);
+      const kept = this.#channels.get(topic) ?? { head: GENESIS, entries: [] };
+      this.#channels.set(topic, kept);
       position = { offset: kept.head.offset + 1, id };
       bytes = encodeEnvelope({ offset: position.offset, prev: kept.head.id, ...header }, payload);
       kept.head = position;
@@ -82,7 +84,7 @@ export class MemoryLog implements Log {
   }
 
   async read(channel: string, fromOffset: number, limit: number): Promise<Slice> {
-    const kept = this.#channels.get(channel);
+    const kept = this.#channels.get(channelTopic(channel));
     if (kept === undefined) return { entries: [], head: undefined };
     const first = kept.entries[0]?.offset ?? 0;
     const from = Math.max(0, fromOffset - first);
@@ -90,7 +92,7 @@ export class MemoryLog implements Log {
   }
 
   async heads(channels: readonly string[]): Promise<(Position | undefined)[]> {
-    return channels.map((channel) => this.#channels.get(channel)?.head);
+    return channels.map((channel) => this.#channels.get(channelTopic(channel))?.head);
   }
 
   async warnings(): Promise<string[]> {

@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { newId } from '../platform/ids.ts';
 import { TidegateError } from '../protocol/errors.ts';
 import type { Position } from '../protocol/positions.ts';
+import { channelTopic } from './bus.ts';
 import type { Append, Appended, Log, Slice } from './log.ts';
 import type { RedisCommands } from './redis-connection.ts';
 import { runScript, type Script, script } from './scripts.ts';
@@ -125,7 +126,7 @@ export class RedisLog implements Log {
       const answer = await runScript(
         this.#redis,
         READ,
-        [headKey(channel), streamKey(channel)],
+        [headKey(channelTopic(channel)), streamKey(channelTopic(channel))],
         [fromOffset, limit],
         { buffers: true },
       );
@@ -141,7 +142,7 @@ export class RedisLog implements Log {
     for (let at = 0; at < channels.length; at += HEADS_AT_ONCE) {
       const some = channels
         .slice(at, at + HEADS_AT_ONCE)
-        .map((channel) => this.#redis.call('hmget', [headKey(channel), 'offset', 'id']));
+        .map((channel) => this.#redis.call('hmget', [headKey(channelTopic(channel)), 'offset', 'id']));
       try {
         heads.push(
           ...((await Promise.all(some)) as (string | null)[][]).map(([offset, id]) => positionOf(offset, id)),
@@ -181,7 +182,7 @@ export class RedisLog implements Log {
   }
 
   async #append(message: Append): Promise<Appended> {
-    const { channel, topic, id, sender, timeMs, skip, traceparent, payload, retention, replicas } = message;
+    const { topic, id, sender, timeMs, skip, traceparent, payload, retention, replicas } = message;
     const header = JSON.stringify({
       id,
       ...(sender !== undefined && { sender }),
@@ -189,7 +190,7 @@ export class RedisLog implements Log {
       ...(skip !== undefined && { skip }),
       ...(traceparent !== undefined && { traceparent }),
     });
-    const keys = [headKey(channel), streamKey(channel), keyKey(message), topic];
+    const keys = [headKey(topic), streamKey(topic), keyKey(message), topic];
     const ageMs = retention?.ageMs ?? 0;
     const args = [
       id,
@@ -222,17 +223,19 @@ export class RedisLog implements Log {
   }
 }
 
-function headKey(channel: string): string {
-  return `tg:{c:${channel}}:head`;
+// The topic's braces make everything of one channel, or one user, share its slot.
+
+function headKey(topic: string): string {
+  return `${topic}:head`;
 }
 
-function streamKey(channel: string): string {
-  return `tg:{c:${channel}}:stream`;
+function streamKey(topic: string): string {
+  return `${topic}:stream`;
 }
 
 /** Keys are of a sender: nobody can find out or use up another's. */
-function keyKey({ channel, sender, key }: Append): string {
-  return `tg:{c:${channel}}:key:${digest(JSON.stringify([sender, key]))}`;
+function keyKey({ topic, sender, key }: Append): string {
+  return `${topic}:key:${digest(JSON.stringify([sender, key]))}`;
 }
 
 function digest(text: string): string {

@@ -60,13 +60,13 @@ interface Going {
 export interface SendOptions {
   /** The `traceparent` of what the application is doing: the message's trace is linked to it. */
   readonly traceparent?: string | undefined;
+  /** Names this message, so that it lands once though it is sent twice, as long as the gateway takes the client for the
+   * same user. Default: one that nobody else makes. */
+  readonly key?: string;
 }
 
 /** How a message is published. */
 export interface PublishOptions extends SendOptions {
-  /** Names this message, so that publishing it again lands once, as long as the gateway takes the client for the same
-   * user. Default: one that nobody else makes. */
-  readonly key?: string;
   /** Whether this client gets it, too. Default: true. */
   readonly echo?: boolean;
 }
@@ -203,23 +203,23 @@ export class Client {
       },
       publish: async (data, { key = this.#platform.newKey(), echo = true, traceparent } = {}) => {
         const command = JSON.stringify({ type: 'publish', channel: name, key, echo, traceparent, data });
-        const published = publishedOf(await this.#ask({ command, repeatable: true, alone: !echo }));
+        const published = publishedOf(await this.#ask({ command, alone: !echo }));
         if (!echo) this.#subscriptions.stream(name)?.own(published);
         return published;
       },
       presence: async () => {
         const command = JSON.stringify({ type: 'presence', channel: name });
-        const { members, total } = await this.#ask({ command, repeatable: true });
+        const { members, total } = await this.#ask({ command });
         return { members: members as string[], total: total as number };
       },
     };
   }
 
-  /** Sends to every connection of a user. It has no key: where the connection is lost before the answer, it is not
-   * sent again but rejected as `unanswered`. */
-  async sendTo(user: string, data: unknown, { traceparent }: SendOptions = {}): Promise<Published> {
-    const command = JSON.stringify({ type: 'send', user, traceparent, data });
-    return publishedOf(await this.#ask({ command, repeatable: false }));
+  /** Sends to every connection of a user, or keeps the message until there is a connection. */
+  async sendTo(user: string, data: unknown, options: SendOptions = {}): Promise<Published> {
+    const { key = this.#platform.newKey(), traceparent } = options;
+    const command = JSON.stringify({ type: 'send', user, key, traceparent, data });
+    return publishedOf(await this.#ask({ command }));
   }
 
   /** Closes for good. What is unanswered is rejected as `closed`. */

@@ -6,18 +6,10 @@ import type { Frame } from './link.ts';
 /** The gateway's codes, and the client's own:
  * - `closed`: the client was closed, by the application, or by the gateway for good;
  * - `queue_full`: more is unanswered than `maxQueued` or `maxQueuedBytes` allow;
- * - `unanswered`: the connection was lost before `sendTo` was answered, so it may or may not have arrived;
  * - `connect`: the URL or the token is nothing to connect with;
  * - `token`: `token()` failed or took too long;
  * - `handler`: a handler of the application threw; `cause` is what it threw. */
-export type ClientErrorCode =
-  | ErrorCode
-  | 'closed'
-  | 'queue_full'
-  | 'unanswered'
-  | 'connect'
-  | 'token'
-  | 'handler';
+export type ClientErrorCode = ErrorCode | 'closed' | 'queue_full' | 'connect' | 'token' | 'handler';
 
 /** What else is known of an error. */
 export interface ClientErrorDetails {

@@ -147,6 +147,20 @@ describe('with one gateway', () => {
     }
   });
 
+  it('sends to a user once what is sent twice with one key', async () => {
+    const bob = fresh('bob');
+    const one = open(`${local.url}/ws/${fresh('ann')}`);
+    const two = open(`${local.url}/ws/${bob}`);
+    await until(() => two.client.state === 'open', { what: 'bob to be there' });
+    const first = await one.client.sendTo(bob, 'x', { key: 'k' });
+    expect(await one.client.sendTo(bob, 'x', { key: 'k' })).toEqual(first);
+    await expect(one.client.sendTo(bob, 'y', { key: 'k' })).rejects.toMatchObject({ code: 'key_reused' });
+    // A key is of its sender.
+    await two.client.sendTo(bob, 'z', { key: 'k' });
+    await until(() => two.told.direct.length === 2, { what: 'both messages' });
+    expect(two.told.direct.map(({ data }) => data)).toEqual(['x', 'z']);
+  });
+
   it('subscribes to thousands of channels at once', async () => {
     const { client, told } = open(`${local.url}/ws`);
     const subscriptions = numbers(2500).map((at) => client.channel(`room:many-${at}`).subscribe(() => {}));

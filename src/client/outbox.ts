@@ -22,12 +22,10 @@ const PACE_SHRINK = 0.95;
 /** What `"ref":…,` adds to a command, with room to spare. */
 const REF_BYTES = 32;
 
-/** A command to send. */
+/** A command to send. Doing it twice does no harm, so it is sent again where the answer was lost. */
 export interface Sending {
   /** JSON text, without `ref`. */
   readonly command: string;
-  /** Doing it twice does no harm, so it is sent again where the answer was lost. */
-  readonly repeatable: boolean;
   /** Not while there are two connections: the gateway would leave out only one of them. */
   readonly alone?: boolean;
 }
@@ -62,7 +60,7 @@ export class Outbox {
   }
 
   /** Sends a command as soon as that is possible, and resolves with its `ok`.
-   * @throws {ClientError} what the gateway says, `queue_full`, `too_large`, `unanswered` or `closed`. */
+   * @throws {ClientError} what the gateway says, `queue_full`, `too_large` or `closed`. */
   add(sending: Sending): Promise<Frame> {
     const { maxQueued, maxQueuedBytes } = this.#settings;
     const bytes = new TextEncoder().encode(sending.command).length;
@@ -132,9 +130,6 @@ export class Outbox {
       this.#settle(entry).resolve(answer);
     } else if (answer !== undefined) {
       this.#failed(entry, errorOf(answer));
-    } else if (!entry.repeatable) {
-      const message = 'The connection was lost: it may or may not have arrived.';
-      this.#settle(entry).reject(new ClientError('unanswered', message, { retryable: true }));
     }
     this.#pump();
   }
@@ -148,7 +143,7 @@ export class Outbox {
       if (entry.paceMs >= this.#paceMs)
         this.#paceMs = Math.max(FIRST_PACE_MS, retryAfterMs, entry.paceMs * 2);
       waitMs = this.#paceMs;
-    } else if (!error.retryable || !entry.repeatable || ++entry.attempts === MAX_ATTEMPTS) {
+    } else if (!error.retryable || ++entry.attempts === MAX_ATTEMPTS) {
       this.#settle(entry).reject(error);
       return;
     }

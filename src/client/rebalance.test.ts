@@ -60,6 +60,12 @@ async function balance(gateways: readonly LocalGateway[]): Promise<void> {
   );
 }
 
+/** How much fuller than the mean the fullest pod is. */
+function skewOf(pods: readonly Connections[]): number {
+  const connections = pods.map((pod) => pod.connections);
+  return Math.max(...connections) / (sum(connections) / connections.length);
+}
+
 const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);
 const numbers = (count: number) => Array.from({ length: count }, (_, at) => at);
 
@@ -167,30 +173,35 @@ it('flattens two full pods over four with hardly more moves than needed, and nob
   balancer.use(...gateways.map(({ ports }) => ports.ws));
   balancer.pickAtRandom();
 
-  const skew = async () => {
+  const isFlat = async () => {
     await balance(gateways);
-    const connections = (await Promise.all(gateways.map(look))).map((pod) => pod.connections);
-    return Math.max(...connections) / (sum(connections) / connections.length);
+    return skewOf(await Promise.all(gateways.map(look))) <= 1.1;
   };
-  await until(async () => (await skew()) <= 1.15, { what: 'all pods to be about equally full' });
-  // What is on its way comes to its end.
-  const outstanding = async () =>
-    sum((await Promise.all(gateways.map(look))).map(({ shed }) => shed.outstanding));
-  await until(async () => (await skew()) <= 1.15 && (await outstanding()) === 0, {
-    what: 'all moves to be over',
-  });
-
-  const pods = await Promise.all(gateways.map(look));
+  await until(isFlat, { what: 'all pods to be about equally full' });
+  // Flat, so the operator lets the ceilings go, and what is on its way comes to its end.
+  await Promise.all(
+    gateways.map(({ adminUrl }) => fetch(`${adminUrl}/ceiling`, { method: 'DELETE', headers })),
+  );
+  const pods = await until(
+    async () => {
+      const moves = sum(members.map((it) => it.moves));
+      const seen = await Promise.all(gateways.map(look));
+      const isSettled =
+        sum(seen.map(({ connections }) => connections)) === count + 1 &&
+        sum(seen.map(({ shed }) => shed.moved)) === moves;
+      return isSettled && seen;
+    },
+    { what: 'every client to have one connection' },
+  );
   const least = count / 2;
-  const moved = sum(members.map(({ moves }) => moves));
+  const moved = sum(pods.map(({ shed }) => shed.moved));
   const tries = moved + sum(pods.map(({ refused }) => refused.moving ?? 0));
   console.log(
-    `  ${least} moves are needed: ${moved} moved, in ${tries} tries; skew ${(await skew()).toFixed(3)}`,
+    `  ${least} moves are needed: ${moved} moved, in ${tries} tries; skew ${skewOf(pods).toFixed(3)}`,
   );
+  expect(skewOf(pods)).toBeLessThanOrEqual(1.15);
   expect(moved).toBeLessThanOrEqual(1.2 * least);
   expect(tries).toBeLessThanOrEqual(2.5 * moved);
-  expect(sum(pods.map(({ shed }) => shed.moved))).toBe(moved);
-  expect(sum(pods.map(({ connections }) => connections))).toBe(count + 1);
   await check();
 });
 
@@ -249,7 +260,7 @@ it('loses nothing of a quiet channel, of which the old pod hears later than the 
   expect(member.troubles).toEqual([]);
 });
 
-it('stays where it is where every try is refused, and moves when it is asked again and there is room', async () => {
+it('stays where it is where every try is refused, and misses nothing', async () => {
   const [full, other] = [await start(), await start()];
   const balancer = await startBalancer(full.ports.ws);
   onTestFinished(() => balancer.stop());

@@ -220,12 +220,13 @@ export class Api {
       },
       (request, reply) =>
         this.#once(request, reply, async () => ({
-          id: await this.#options.publisher.send(
-            request.params.user,
-            payloadOf(request.body.data),
-            undefined,
-            originOf(request),
-          ),
+          id: (
+            await this.#options.publisher.send({
+              user: request.params.user,
+              payload: payloadOf(request.body.data),
+              origin: originOf(request),
+            })
+          ).id,
         })),
     );
     server.post<{

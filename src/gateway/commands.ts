@@ -103,11 +103,13 @@ export class Commands {
           throw new TidegateError('forbidden', 'You may not send to this user.');
         }
         return {
-          ok: {
-            id: await this.#options.publisher.send(command.user, command.payload, connection.user, {
-              link: command.traceparent,
-            }),
-          },
+          ok: await this.#options.publisher.send({
+            user: command.user,
+            payload: command.payload,
+            sender: connection.user,
+            key: command.key,
+            origin: { link: command.traceparent },
+          }),
         };
       case 'presence': {
         const namespace = this.#readable(connection, command.channel);

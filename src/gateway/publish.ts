@@ -25,6 +25,11 @@ export interface Publication {
   readonly origin?: Origin | undefined;
 }
 
+/** A message to send to a user. */
+export interface DirectMessage extends Pick<Publication, 'payload' | 'sender' | 'key' | 'origin'> {
+  readonly user: string;
+}
+
 /** What became of a publication: its id (none on raw channels), and on durable channels where it stands. */
 export interface Published {
   readonly id?: string;
@@ -96,7 +101,6 @@ export class Publisher {
     const { durable } = namespace;
     const newest = newId();
     const appending = this.#bus.log.append({
-      channel,
       topic: topicOf(channel, namespace),
       id: newest,
       sender,
@@ -119,18 +123,31 @@ export class Publisher {
     };
   }
 
-  /** Sends to every connection of a user, on whatever pod, and returns the message's id.
-   * @throws {TidegateError} `too_large`, `bus_unavailable`, `overloaded`. */
-  async send(user: string, payload: string, sender: string | undefined, origin?: Origin): Promise<string> {
-    const publish = async (traceparent: string | undefined) => {
-      const from = sender === undefined ? {} : { sender };
-      const trace = traceparent === undefined ? {} : { traceparent };
-      const fields = { payload, ...from, ...trace };
-      return { id: await this.#publishEnvelope(userTopic(user), DIRECT.name, this.#maxMessageBytes, fields) };
-    };
-    const sending = { channel: undefined, namespace: DIRECT, payload, origin };
-    const { id } = await (this.#traces?.send(sending, publish) ?? publish(undefined));
-    return id;
+  /** Sends to every connection of a user, on whatever pod.
+   * @throws {TidegateError} `too_large`, `key_reused`, `bus_unavailable`, `overloaded`. */
+  send(message: DirectMessage): Promise<Published> {
+    const sending = { ...message, channel: undefined, namespace: DIRECT };
+    const send = (traceparent: string | undefined) => this.#send(message, traceparent);
+    return this.#traces?.send(sending, send) ?? send(undefined);
+  }
+
+  async #send(
+    { user, payload, sender, key }: DirectMessage,
+    traceparent: string | undefined,
+  ): Promise<Published> {
+    const topic = userTopic(user);
+    if (key !== undefined) {
+      if (Buffer.byteLength(payload) > this.#maxMessageBytes) throw new TidegateError('too_large');
+      const kept = { retention: undefined, replicas: undefined, skip: undefined };
+      const keyed = { id: newId(), timeMs: Date.now(), key, keyTtlMs: KEY_TTL_MS };
+      const appending = this.#bus.log.append({ topic, sender, traceparent, payload, ...keyed, ...kept });
+      const { id, repeated } = await this.#counted(DIRECT.name, appending);
+      return { id, ...(repeated && { repeated }) };
+    }
+    const from = sender === undefined ? {} : { sender };
+    const trace = traceparent === undefined ? {} : { traceparent };
+    const fields = { payload, ...from, ...trace };
+    return { id: await this.#publishEnvelope(topic, DIRECT.name, this.#maxMessageBytes, fields) };
   }
 
   async #publishEnvelope(

@@ -28,7 +28,7 @@ export type Command =
       echo: boolean;
       traceparent?: string;
     }
-  | { type: 'send'; ref?: Ref; user: string; payload: string; traceparent?: string }
+  | { type: 'send'; ref?: Ref; user: string; payload: string; key?: string; traceparent?: string }
   | { type: 'presence'; ref?: Ref; channel: string }
   | { type: 'refresh'; ref?: Ref; token: string }
   | { type: 'ping'; ref?: Ref }
@@ -87,9 +87,7 @@ export function decodeCommand(text: string): Command | Undecodable {
       const payload = encodePayload(fields.data);
       if (payload === undefined)
         return undecodable(ref, 'malformed', '"data" is missing, or nested too deeply.');
-      if (key !== undefined && !isShortText(key, MAX_KEY_LENGTH)) {
-        return undecodable(ref, 'malformed', '"key" must be a string of 1 to 128 characters.');
-      }
+      if (!isKey(key)) return undecodable(ref, 'malformed', NO_KEY);
       if (echo !== undefined && typeof echo !== 'boolean') {
         return undecodable(ref, 'malformed', '"echo" must be true or false.');
       }
@@ -105,13 +103,21 @@ export function decodeCommand(text: string): Command | Undecodable {
       };
     }
     case 'send': {
-      const { user, traceparent } = fields;
+      const { user, key, traceparent } = fields;
       if (!isName(user)) return undecodable(ref, 'bad_name');
       const payload = encodePayload(fields.data);
       if (payload === undefined)
         return undecodable(ref, 'malformed', '"data" is missing, or nested too deeply.');
+      if (!isKey(key)) return undecodable(ref, 'malformed', NO_KEY);
       if (!isTraceparent(traceparent)) return undecodable(ref, 'malformed', NO_TRACEPARENT);
-      return { type: 'send', ...withRef, user, payload, ...(traceparent && { traceparent }) };
+      return {
+        type: 'send',
+        ...withRef,
+        user,
+        payload,
+        ...(key && { key }),
+        ...(traceparent && { traceparent }),
+      };
     }
     case 'presence':
       if (!isName(fields.channel)) return undecodable(ref, 'bad_name');
@@ -175,10 +181,15 @@ function isRef(value: unknown): value is Ref {
   return typeof value === 'string' ? value.length <= MAX_REF_LENGTH : Number.isSafeInteger(value);
 }
 
+function isKey(value: unknown): value is string | undefined {
+  return value === undefined || isShortText(value, MAX_KEY_LENGTH);
+}
+
 function isShortText(value: unknown, limit: number): value is string {
   return typeof value === 'string' && value.length > 0 && value.length <= limit;
 }
 
+const NO_KEY = '"key" must be a string of 1 to 128 characters.';
 const NO_TRACEPARENT = '"traceparent" must be a string of 1 to 128 characters.';
 
 /** Bounded here, and read where it is used: one of a version that nobody knows yet must not stop a message. */

@@ -133,10 +133,10 @@ export class Traces {
     const traceparent = parent && formatTraceparent(parent);
     const published = publish(traceparent);
     published.catch((error: unknown) => {
-      if (!isOurFault(error)) return;
+      if (!isOurFault(error) || !this.#admitsLate()) return;
       const links = linksTo([traceparent, origin?.link]);
-      const span = this.#startLate('failed', 'send', sending, { kind: SpanKind.PRODUCER, startTime, links });
-      if (span !== undefined) endFailed(span, error);
+      const options = { kind: SpanKind.PRODUCER, startTime, links };
+      endFailed(this.#startLate('failed', 'send', sending, options), error);
     });
     return published;
   }
@@ -157,11 +157,11 @@ export class Traces {
     }
     const { slowMs } = this.#options;
     const isSlow = slowMs > 0 && latencyMs >= slowMs;
-    if (isSlow || spread.dropped > 0) {
+    if ((isSlow || spread.dropped > 0) && this.#admitsLate()) {
       const links = linksTo([traceparent ?? traceparentOfId(message.id)]);
       const options = { kind: SpanKind.CONSUMER, startTime: spread.run.arrivedAtMs, links };
       const span = this.#startLate(isSlow ? 'slow' : 'dropped', 'process', spread.group, options);
-      if (span !== undefined) this.#endProcess(span, message, spread, latencyMs);
+      this.#endProcess(span, message, spread, latencyMs);
     }
     return undefined;
   }
@@ -221,17 +221,19 @@ export class Traces {
     span.end(performance.now());
   }
 
-  /** Traced by the ratio; and, in bounds, wherever it went wrong or brought a message that is sampled. */
+  /** Traced by the ratio; and, in bounds, where it went wrong or brought a message that is sampled, and any repair. */
   #read(operation: 'recover' | 'repair', group: Group, reading: Reading, options: SpanOptions): void {
     const { startedAtMs, outcome, messages, traceparents } = reading;
     const isGood = outcome === 'recovered' || outcome === 'repaired';
-    const timed = { ...options, startTime: startedAtMs, links: linksTo(traceparents) };
     const isSampledItself = Math.random() < this.#ratioOf(group.namespace);
-    if (!isSampledItself && isGood && traceparents.length === 0 && operation === 'recover') return;
+    if (!isSampledItself) {
+      if (isGood && traceparents.length === 0 && operation === 'recover') return;
+      if (!this.#admitsLate()) return;
+    }
+    const timed = { ...options, startTime: startedAtMs, links: linksTo(traceparents) };
     const span = isSampledItself
       ? this.#start(operation, group, timed, ROOT_CONTEXT)
       : this.#startLate(isGood ? 'read' : 'failed', operation, group, timed);
-    if (span === undefined) return;
     span.setAttributes({ [conventions.messages]: messages, [own.outcome]: outcome });
     if (!isGood) span.setStatus({ code: SpanStatusCode.ERROR, message: outcome });
     span.end(performance.now());
@@ -257,15 +259,18 @@ export class Traces {
     return this.#options.tracer.startSpan(`${operation} ${namespace.name}`, timed, context);
   }
 
-  /** A span of its own for what was not sampled, and a line in the log that leads to it. Undefined where there have
-   * been enough of them lately. */
+  /** Whether there may be one more span of what was not sampled. Asked before anything is made for it. */
+  #admitsLate(): boolean {
+    return this.#late.take(1, performance.now()) === 0;
+  }
+
+  /** A span of its own for what was not sampled, and a line in the log that leads to it. */
   #startLate(
     reason: Late,
     operation: keyof typeof operationTypes,
     of: Pick<Sending, 'channel' | 'namespace'>,
     options: SpanOptions,
-  ): Span | undefined {
-    if (this.#late.take(1, performance.now()) > 0) return undefined;
+  ): Span {
     const attributes = { ...options.attributes, [own.late]: reason };
     const span = this.#start(operation, of, { ...options, attributes }, ROOT_CONTEXT);
     const { traceId, spanId } = span.spanContext();

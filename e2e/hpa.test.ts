@@ -30,6 +30,7 @@ describe.skipIf(!hasMetrics)(
             minReplicas: 2,
             maxReplicas: 4,
             cpu: { targetUtilization: TARGET_PERCENT },
+            connections: { enabled: false },
             // No shorter than a pod takes to leave, as the chart wants it.
             scaleDown: { periodSeconds: 30, stabilizationWindowSeconds: 15 },
           },

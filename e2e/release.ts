@@ -17,10 +17,14 @@ export const chart = fileURLToPath(new URL('../charts/tidegate', import.meta.url
 /** Values of the chart. */
 export type Values = Readonly<Record<string, unknown>>;
 
+/** The values that make a chart run an image. */
+export function imageValuesOf(name: string): Values {
+  const colon = name.lastIndexOf(':');
+  return { image: { repository: name.slice(0, colon), tag: name.slice(colon + 1) } };
+}
+
 /** The values that make the chart run the image under test, and nothing else. */
-export const imageValues: Values = {
-  image: { repository: image.slice(0, image.lastIndexOf(':')), tag: image.slice(image.lastIndexOf(':') + 1) },
-};
+export const imageValues = imageValuesOf(image);
 
 /** Values that suit most scenarios: pods that leave quickly and fit beside those of other scenarios. */
 export const quickValues: Values = {
@@ -30,6 +34,8 @@ export const quickValues: Values = {
   drainSeconds: 10,
   resources: { requests: { cpu: '10m', memory: '64Mi' } },
   redis: { resources: { requests: { cpu: '10m', memory: '32Mi' } } },
+  // Scenarios of its own are about it.
+  operator: { enabled: false },
   channels: {
     send: 'anyone',
     namespaces: {
@@ -58,8 +64,7 @@ export class Release {
   /** The values it was installed or upgraded with last. */
   values: Values;
   readonly #helm: string;
-  readonly #chart: string;
-  #secret: string | undefined;
+  #chart: string;
 
   private constructor(namespace: string, options: InstallOptions) {
     this.namespace = namespace;
@@ -81,8 +86,12 @@ export class Release {
     return release;
   }
 
-  /** Upgrades it to exactly these values. @throws where helm fails */
-  async upgrade(values: Values, ...args: string[]): Promise<void> {
+  /** Upgrades it to exactly these values, and to another chart if one is given. @throws where helm fails */
+  async upgrade(
+    values: Values,
+    { chart = this.#chart, args = [] }: { chart?: string; args?: readonly string[] } = {},
+  ): Promise<void> {
+    this.#chart = chart;
     this.values = values;
     this.notes = await this.helm(['upgrade', this.name, this.#chart, '--values', '-', ...args], values);
   }
@@ -160,8 +169,8 @@ export class Release {
 
   /** A token for a user. */
   async token(user: string): Promise<string> {
-    this.#secret ??= await this.secret('jwt-secret');
-    return token({ sub: user }, this.#secret);
+    const [newest = ''] = (await this.secret('jwt-secret')).split('\n');
+    return token({ sub: user }, newest);
   }
 
   /** The client that applications use. */

@@ -25,7 +25,7 @@ for (const helm of ['helm', 'helm3'] as const) {
       ...quickValues,
       ...more,
       // It does not get to scale in: only what an upgrade does shows.
-      autoscaling: { enabled: true, minReplicas, maxReplicas: 6 },
+      autoscaling: { enabled: true, minReplicas, maxReplicas: 6, connections: { enabled: false } },
     });
 
     test('without a number in the values, what somebody has scaled by hand stays', async () => {
@@ -53,7 +53,7 @@ for (const helm of ['helm', 'helm3'] as const) {
         await expect(release.upgrade(fixed)).rejects.toThrow(/conflict.*\.spec\.replicas/s);
         expect(await replicas()).toBe(4);
       }
-      await release.upgrade(fixed, ...(release.isHelm3 ? [] : ['--force-conflicts']));
+      await release.upgrade(fixed, { args: release.isHelm3 ? [] : ['--force-conflicts'] });
       expect(await replicas()).toBe(3);
       // From now on it is the values' again.
       await release.upgrade({ ...quickValues, replicaCount: 2 });

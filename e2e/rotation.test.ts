@@ -5,6 +5,7 @@ import { expect, test } from 'vitest';
 import { token } from '../test/tokens.ts';
 import { TestClient } from '../test/websocket.ts';
 import { core, eventually } from './cluster.ts';
+import { Counting } from './counting.ts';
 import { type Pod, Release } from './release.ts';
 import { useSpace } from './space.ts';
 import { agent, call } from './tunnel.ts';
@@ -47,11 +48,9 @@ test('a secret and an API key rotate in two steps, without a restart and without
 });
 
 test('a change of channels rolls no pod, and closes only who is in a channel that was taken away', async () => {
-  // The secret was rotated, and release.connection() has kept the old one in mind.
   const pods = await release.pods(2);
   const containers = await containersOf();
-  const bearer = token({ sub: 'bob' }, await firstSecret());
-  const connect = (pod: Pod) => TestClient.v1(release.url(pod), { protocols: [`bearer.${bearer}`], agent });
+  const connect = (pod: Pod) => release.connection('bob', pod);
   const inRoom = await Promise.all(pods.map(connect));
   const inDoc = await Promise.all(pods.map(connect));
   for (const client of inRoom) await client.call({ type: 'subscribe', channel: 'room:1' });
@@ -69,9 +68,23 @@ test('a change of channels rolls no pod, and closes only who is in a channel tha
   expect(await containersOf()).toEqual(containers);
 });
 
-/** Changes the release's Secret. */
-async function change(stringData: Record<string, string>): Promise<void> {
-  await release.kubectl('patch', 'secret', `${release.fullname}-auth`, '-p', JSON.stringify({ stringData }));
+test('a new password costs an outage of Redis, which no connection and no durable channel notices', async () => {
+  const containers = await containersOf();
+  await using load = await Counting.start(release, { subscribers: 6, channels: 1, everyMs: 200 });
+  await change({ 'redis-password': random() }, 'redis');
+  await release.kubectl('rollout', 'restart', `statefulset/${release.fullname}-redis`);
+  await release.kubectl('rollout', 'status', `statefulset/${release.fullname}-redis`, '--timeout=180s');
+  const { published } = load;
+  await eventually('messages to cross again', TIMEOUT_SECONDS, () => load.published > published + 5);
+  await load.expectEverything();
+  expect(load.lost).toEqual([]);
+  expect(await containersOf()).toEqual(containers);
+});
+
+/** Changes one of the release's Secrets. */
+async function change(stringData: Record<string, string>, name: 'auth' | 'redis' = 'auth'): Promise<void> {
+  const patch = JSON.stringify({ stringData });
+  await release.kubectl('patch', 'secret', `${release.fullname}-${name}`, '--patch', patch);
   await lookAtOnce();
 }
 
@@ -114,10 +127,6 @@ async function takesKey(pod: Pod, key: string): Promise<boolean> {
   const { status } = await call(`${release.httpUrl(8081, pod)}/v1/channels`, { headers });
   expect([200, 401]).toContain(status);
   return status === 200;
-}
-
-async function firstSecret(): Promise<string> {
-  return (await release.secret('jwt-secret')).split('\n')[0] ?? '';
 }
 
 /** Which containers run, and since when: a restart or a roll would change it. */

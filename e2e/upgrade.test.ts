@@ -1,0 +1,48 @@
+// An upgrade from the last version, under load: old gateways and new ones side by side, and nothing is lost.
+
+import { afterAll, describe, expect, test } from 'vitest';
+import { Counting } from './counting.ts';
+import { bring, findLastVersion, type Installable, whyNot } from './last-version.ts';
+import { chart, imageValuesOf, quickValues, Release } from './release.ts';
+import { useSpace } from './space.ts';
+
+const version = await findLastVersion();
+const reason = whyNot(version);
+
+describe.skipIf(reason !== undefined)(
+  `an upgrade from ${version?.name}${reason ? ` (skipped: ${reason})` : ''}`,
+  () => {
+    let release: Release;
+    let last: Installable;
+
+    useSpace('upgrade', async (space) => {
+      if (version === undefined) return;
+      last = await bring(version);
+      // What this tree's chart has and that one need not have.
+      const { operator: _, ...values } = quickValues;
+      release = await Release.install(space, {
+        chart: last.chart,
+        values: { ...values, ...imageValuesOf(last.image) },
+      });
+      await release.pods(2);
+    });
+    afterAll(() => last?.remove());
+
+    test('it keeps the secrets, and clients move from old pods to new ones without missing anything', async () => {
+      const old = await release.pods(2);
+      const before = [await release.secret('jwt-secret'), await release.secret('api-key')];
+      await using load = await Counting.start(release, { subscribers: 12, channels: 2, everyMs: 200 });
+
+      await release.upgrade(quickValues, { chart });
+      await release.kubectl('rollout', 'status', `deployment/${release.fullname}`, '--timeout=240s');
+      const pods = await release.pods(2);
+      expect(pods.filter(({ name }) => old.some((it) => it.name === name))).toEqual([]);
+      expect([await release.secret('jwt-secret'), await release.secret('api-key')]).toEqual(before);
+
+      await load.expectEverything();
+      expect(load.lost).toEqual([]);
+      expect(load.moves.length).toBeGreaterThan(0);
+      expect(await release.helm(['test', release.name, '--logs'])).toMatch(/Phase:\s+Succeeded/);
+    });
+  },
+);

@@ -1,0 +1,197 @@
+// The operator serves the cluster's autoscalers: connections scale a gateway out and in as the arithmetic says, and what
+// happens to the operator does nothing to the gateways. There is one such operator in a cluster, hence one file.
+
+import { describe, expect, test } from 'vitest';
+import { until } from '../test/until.ts';
+import { autoscaling, during, eventually } from './cluster.ts';
+import { Crowd } from './crowd.ts';
+import {
+  leaderOf,
+  metricsProviders,
+  operatedValues,
+  operatorPods,
+  operatorReady,
+  reasonOf,
+  servedConnections,
+  statusOf,
+} from './operated.ts';
+import { apply, kubectl, runToEnd } from './programs.ts';
+import { Release } from './release.ts';
+import { useSpace } from './space.ts';
+
+const TARGET = 400;
+const TOLERANCE = 0.1;
+const MAX_REPLICAS = 6;
+
+const values = {
+  ...operatedValues,
+  autoscaling: {
+    enabled: true,
+    minReplicas: 2,
+    maxReplicas: MAX_REPLICAS,
+    cpu: { enabled: false },
+    connections: { enabled: true, target: TARGET },
+    // No shorter than a pod takes to leave, as the chart wants it.
+    scaleDown: { periodSeconds: 15, stabilizationWindowSeconds: 5 },
+  },
+};
+
+const others = (await metricsProviders()).filter((it) => !it.includes('/tidegate-operator'));
+
+describe.skipIf(others.length > 0)(
+  `the operator${others.length > 0 ? ` (skipped: custom metrics are those of ${others.join()})` : ''}`,
+  () => {
+    let release: Release;
+    let crowd: Crowd;
+
+    const space = useSpace('operator', async (space) => {
+      release = await Release.install(space, { values });
+      await release.pods(2);
+      await operatorReady(release);
+      crowd = await Crowd.start(release);
+    });
+
+    const elsewhere = useSpace('operator-served', async () => {});
+
+    /** Waits until the autoscaler wants, and there are, as many pods as its arithmetic says of so many connections. */
+    async function expectScale(connections: number): Promise<void> {
+      await crowd.be(connections);
+      await eventually(`the pods for ${connections} connections`, 240, async () => {
+        const { namespace, fullname: name } = release;
+        const { spec, status } = await autoscaling.readNamespacedHorizontalPodAutoscaler({ name, namespace });
+        const current = status?.currentReplicas ?? 0;
+        const [metric] = status?.currentMetrics ?? [];
+        const average = Number(metric?.pods?.current.averageValue?.replace(/m$/, 'e-3'));
+        // What it counted is what there is: not some of it, and not what was.
+        if (Math.abs(average * current - connections) > current) throw new Error(`it has seen ${average} on each of ${current}`);
+        const ratio = connections / current / TARGET;
+        const wanted = Math.abs(ratio - 1) <= TOLERANCE ? current : Math.ceil(connections / TARGET);
+        const bounded = Math.min(spec?.maxReplicas ?? 0, Math.max(spec?.minReplicas ?? 0, wanted));
+        if (status?.desiredReplicas === bounded && current === bounded) return true;
+        throw new Error(`it wants ${status?.desiredReplicas} of ${bounded}`);
+      });
+    }
+
+    test('connections scale it out and in, as the arithmetic of the autoscaler says at each step', async () => {
+      // 840 are 5 % too many for two pods, which is within the tolerance, and 900 are not.
+      for (const connections of [100, 840, 900, 2000, 1300]) {
+        await expectScale(connections);
+        space.say(`${connections} connections: ${(await release.allPods()).length} pods`);
+      }
+      expect(await crowd.open()).toBe(1300);
+    });
+
+    test('what is served and what the status says is what the pods hold', async () => {
+      await crowd.be(700);
+      await release.pods(2, 240);
+      await eventually('the numbers to agree', 60, async () => {
+        const served = (await servedConnections(release)) ?? new Map<string, number>();
+        const status = await statusOf(release.namespace, release.fullname);
+        const sum = [...served.values()].reduce((total, count) => total + count, 0);
+        return sum === 700 && served.size === 2 && status.connections === 700;
+      });
+    });
+
+    test('nobody but the API server is answered, and it asks whether one may', async () => {
+      const { namespace, fullname } = release;
+      const path = `/apis/custom.metrics.k8s.io/v1beta2/namespaces/${namespace}/pods/%2A/tidegate_connections`;
+      const user = `system:serviceaccount:${namespace}:${fullname}`;
+      const { code, output } = await runToEnd('kubectl', ['get', '--raw', path, '--as', user]);
+      expect(code).not.toBe(0);
+      expect(output).toContain('forbidden');
+    });
+
+    test('a leader that is killed is followed by the other, and nothing changes for the gateways', async () => {
+      const before = await leaderOf(release);
+      const pods = (await release.allPods()).map(({ metadata }) => metadata?.uid).sort();
+      await release.kubectl('delete', 'pod', before ?? '', '--grace-period=0', '--force');
+      await eventually('another to lead', 60, async () => {
+        const now = await leaderOf(release);
+        return now !== undefined && now !== before;
+      });
+      await during(10, async () => {
+        expect((await release.allPods()).map(({ metadata }) => metadata?.uid).sort()).toEqual(pods);
+      });
+      await operatorReady(release);
+      expect(await crowd.open()).toBe(700);
+    });
+
+    test('a roll of the operator at low load scales nothing in', async () => {
+      const { namespace, fullname } = release;
+      // Below what two pods are for: whatever the autoscaler takes for missing or for zero would show.
+      await expectScale(1000);
+      const replicas = (await release.allPods()).length;
+      await release.kubectl('rollout', 'restart', `deployment/${fullname}-operator`);
+      const rolled = release.kubectl('rollout', 'status', `deployment/${fullname}-operator`, '--timeout=120s');
+      await during(25, async () => {
+        const { status } = await autoscaling.readNamespacedHorizontalPodAutoscaler({ name: fullname, namespace });
+        expect(status?.desiredReplicas).toBe(replicas);
+      });
+      await rolled;
+    });
+
+    test('a second release is refused the metrics, is told how to be served, and then is', async () => {
+      await release.upgrade({ ...values, operator: { ...operatedValues.operator as object, scope: 'cluster' } });
+      await operatorReady(release);
+      const { namespace, fullname } = release;
+      await expect(Release.install(elsewhere, { values })).rejects.toThrow(
+        `set operator.enabled to false here, operator.servedBy.namespace to ${namespace}`,
+      );
+      const servedBy = { namespace, name: `${fullname}-operator` };
+      const served = await Release.install(elsewhere, {
+        values: { ...values, operator: { enabled: false, servedBy } },
+      });
+      await served.pods(2);
+      await reasonOf(served.namespace, served.fullname, 'Ready', 'Observing');
+      await eventually('its metrics', 60, async () => (await servedConnections(served))?.size === 2);
+      await served.helm(['uninstall', served.name]);
+    });
+
+    test('without the operator the autoscaler holds, and messages flow', async () => {
+      const { namespace, fullname: name } = release;
+      const replicas = (await release.allPods()).length;
+      await release.kubectl('scale', `deployment/${name}-operator`, '--replicas=0');
+      await eventually('the operator to be gone', 60, async () => (await operatorPods(release)).length === 0);
+      await crowd.be(100);
+      const ann = await release.connection('ann');
+      const bob = await release.connection('bob');
+      await ann.call({ type: 'subscribe', channel: 'room:1' });
+      await during(30, async () => {
+        const { status } = await autoscaling.readNamespacedHorizontalPodAutoscaler({ name, namespace });
+        expect(status?.desiredReplicas).toBe(replicas);
+      });
+      await bob.call({ type: 'publish', channel: 'room:1', data: 'hello' });
+      await until(() => ann.inbox.some((it) => it.includes('hello')), { what: 'the message' });
+      await release.kubectl('scale', `deployment/${name}-operator`, '--replicas=2');
+      await operatorReady(release);
+      await release.pods(2, 240);
+    });
+
+    test('another provider is left alone, and is not joined', async () => {
+      const { namespace } = release;
+      await release.helm(['uninstall', release.name, '--wait']);
+      expect(await metricsProviders()).toEqual([]);
+      const foreign = {
+        apiVersion: 'apiregistration.k8s.io/v1',
+        kind: 'APIService',
+        metadata: { name: 'v1beta1.custom.metrics.k8s.io' },
+        spec: {
+          group: 'custom.metrics.k8s.io',
+          version: 'v1beta1',
+          groupPriorityMinimum: 100,
+          versionPriority: 100,
+          insecureSkipTLSVerify: true,
+          service: { namespace, name: 'prometheus-adapter' },
+        },
+      };
+      await apply(foreign);
+      try {
+        await expect(Release.install(space, { name: 'third', values })).rejects.toThrow(
+          'belongs to another provider',
+        );
+      } finally {
+        await kubectl('delete', 'apiservice', 'v1beta1.custom.metrics.k8s.io', '--ignore-not-found');
+      }
+    });
+  },
+);

@@ -13,12 +13,16 @@ export const operatedValues: Values = {
   limits: { upgradeRate: 0, connectionsPerUser: 0 },
   drainSeconds: 3,
   resources: { requests: { cpu: '10m', memory: '64Mi' }, limits: { memory: '512Mi' } },
-  operator: { enabled: true, resources: { requests: { cpu: '10m', memory: '64Mi' }, limits: { memory: '256Mi' } } },
+  operator: {
+    enabled: true,
+    resources: { requests: { cpu: '10m', memory: '64Mi' }, limits: { memory: '256Mi' } },
+  },
 };
 
 /** Who has the cluster's custom metrics, as `v1beta2 platform/tidegate-operator`; nobody: empty. */
 export async function metricsProviders(): Promise<string[]> {
-  const path = '{range .items[?(@.spec.group=="custom.metrics.k8s.io")]}{.spec.version} {.spec.service.namespace}/{.spec.service.name}{"\\n"}{end}';
+  const path =
+    '{range .items[?(@.spec.group=="custom.metrics.k8s.io")]}{.spec.version} {.spec.service.namespace}/{.spec.service.name}{"\\n"}{end}';
   const found = await kubectl('get', 'apiservices', '--output', `jsonpath=${path}`);
   return found.split('\n').filter((line) => line !== '');
 }
@@ -30,7 +34,13 @@ export async function statusOf(namespace: string, name: string): Promise<Partial
 }
 
 /** Waits until a condition of a policy has this reason. */
-export async function reasonOf(namespace: string, name: string, type: string, reason: string, seconds = 90): Promise<void> {
+export async function reasonOf(
+  namespace: string,
+  name: string,
+  type: string,
+  reason: string,
+  seconds = 90,
+): Promise<void> {
   await eventually(`${type} of ${namespace}/${name} to be ${reason}`, seconds, async () => {
     const found = (await statusOf(namespace, name)).conditions?.find((it) => it.type === type);
     if (found?.reason === reason) return true;
@@ -54,14 +64,29 @@ export async function operatorReady(release: Release, count = 2): Promise<void> 
 
 /** The pod that leads; undefined: none. */
 export async function leaderOf({ namespace, fullname }: Release): Promise<string | undefined> {
-  const found = await kubectl('--namespace', namespace, 'get', 'lease', `${fullname}-operator`, '--output', 'json');
+  const found = await kubectl(
+    '--namespace',
+    namespace,
+    'get',
+    'lease',
+    `${fullname}-operator`,
+    '--output',
+    'json',
+  );
   return (JSON.parse(found) as V1Lease).spec?.holderIdentity?.split('_')[0] || undefined;
 }
 
 /** The metric of every gateway pod, by its name, as the autoscaler gets it; undefined: it is refused. */
-export async function servedConnections({ namespace, selector }: Release): Promise<Map<string, number> | undefined> {
+export async function servedConnections({
+  namespace,
+  selector,
+}: Release): Promise<Map<string, number> | undefined> {
   const path = `/apis/custom.metrics.k8s.io/v1beta2/namespaces/${namespace}/pods/%2A/tidegate_connections`;
-  const { code, stdout } = await runToEnd('kubectl', ['get', '--raw', `${path}?labelSelector=${encodeURIComponent(selector)}`]);
+  const { code, stdout } = await runToEnd('kubectl', [
+    'get',
+    '--raw',
+    `${path}?labelSelector=${encodeURIComponent(selector)}`,
+  ]);
   if (code !== 0) return undefined;
   const { items } = JSON.parse(stdout) as { items: { describedObject: { name: string }; value: string }[] };
   return new Map(items.map(({ describedObject, value }) => [describedObject.name, Number(value)]));

@@ -63,7 +63,8 @@ describe.skipIf(others.length > 0)(
         const [metric] = status?.currentMetrics ?? [];
         const average = Number(metric?.pods?.current.averageValue?.replace(/m$/, 'e-3'));
         // What it counted is what there is: not some of it, and not what was.
-        if (Math.abs(average * current - connections) > current) throw new Error(`it has seen ${average} on each of ${current}`);
+        if (Math.abs(average * current - connections) > current)
+          throw new Error(`it has seen ${average} on each of ${current}`);
         const ratio = connections / current / TARGET;
         const wanted = Math.abs(ratio - 1) <= TOLERANCE ? current : Math.ceil(connections / TARGET);
         const bounded = Math.min(spec?.maxReplicas ?? 0, Math.max(spec?.minReplicas ?? 0, wanted));
@@ -122,16 +123,27 @@ describe.skipIf(others.length > 0)(
       await expectScale(1000);
       const replicas = (await release.allPods()).length;
       await release.kubectl('rollout', 'restart', `deployment/${fullname}-operator`);
-      const rolled = release.kubectl('rollout', 'status', `deployment/${fullname}-operator`, '--timeout=120s');
+      const rolled = release.kubectl(
+        'rollout',
+        'status',
+        `deployment/${fullname}-operator`,
+        '--timeout=120s',
+      );
       await during(25, async () => {
-        const { status } = await autoscaling.readNamespacedHorizontalPodAutoscaler({ name: fullname, namespace });
+        const { status } = await autoscaling.readNamespacedHorizontalPodAutoscaler({
+          name: fullname,
+          namespace,
+        });
         expect(status?.desiredReplicas).toBe(replicas);
       });
       await rolled;
     });
 
     test('a second release is refused the metrics, is told how to be served, and then is', async () => {
-      await release.upgrade({ ...values, operator: { ...operatedValues.operator as object, scope: 'cluster' } });
+      await release.upgrade({
+        ...values,
+        operator: { ...(operatedValues.operator as object), scope: 'cluster' },
+      });
       await operatorReady(release);
       const { namespace, fullname } = release;
       await expect(Release.install(elsewhere, { values })).rejects.toThrow(

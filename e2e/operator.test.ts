@@ -1,7 +1,7 @@
 // The operator serves the cluster's autoscalers: connections scale a gateway out and in as the arithmetic says, and what
 // happens to the operator does nothing to the gateways. There is one such operator in a cluster, hence one file.
 
-import { describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
 import { until } from '../test/until.ts';
 import { autoscaling, during, eventually } from './cluster.ts';
 import { Crowd } from './crowd.ts';
@@ -51,6 +51,8 @@ describe.skipIf(others.length > 0)(
       crowd = await Crowd.start(release);
     });
 
+    // What has no namespace would stay, were a test to fail before the release is uninstalled.
+    afterAll(() => release?.helm(['uninstall', release.name, '--ignore-not-found']));
     const elsewhere = useSpace('operator-served', async () => {});
 
     /** Waits until the autoscaler wants, and there are, as many pods as its arithmetic says of so many connections. */

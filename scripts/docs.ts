@@ -7,11 +7,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Registry } from '@prometheus-io/client';
+import { z } from 'zod';
 import { type Constant, choices, constants } from '../capacity/constants.ts';
 import { planFor } from '../capacity/model.ts';
 import { startGateway } from '../src/gateway.ts';
+import { eventReasons } from '../src/operator/decision.ts';
 import { createOperatorMetrics } from '../src/operator/metrics.ts';
-import { defaultText, readConfig, type Setting, settings } from '../src/platform/config.ts';
+import { servedMetrics } from '../src/operator/metrics-api.ts';
+import { conditionTypes, reasons, specSchema } from '../src/operator/policy.ts';
+import { defaultText, operatorSettings, readConfig, type Setting, settings } from '../src/platform/config.ts';
 import { createLog } from '../src/platform/logs.ts';
 import { createMetrics, labelValues } from '../src/platform/metrics.ts';
 import { type Close, closes } from '../src/protocol/close.ts';
@@ -33,6 +37,12 @@ const parts: Readonly<Record<string, () => string | undefined | Promise<string>>
   'label values': labelValuesTable,
   'capacity constants': capacityConstants,
   'capacity plans': capacityPlans,
+  'operator settings': () => settingsTable(operatorSettings),
+  'policy fields': policyFieldsTable,
+  conditions: conditionsTable,
+  'condition reasons': () => meanings('Reason', reasons),
+  'policy events': () => meanings('Event', eventReasons),
+  'served metrics': () => meanings('Metric', servedMetrics),
 };
 
 const checkOnly = process.argv.includes('--check');
@@ -131,18 +141,70 @@ function settingsTables(): string {
     Object.entries(settings) as [string, Setting][],
     ([, setting]) => setting.group,
   );
-  const tables = [...byGroup].map(([group, rows]) => {
-    const cells = rows.map(([name, setting]) => [
-      `\`${name}\``,
-      setting.defaultText === undefined && setting.default !== undefined
-        ? `\`${defaultText(setting)}\``
-        : defaultText(setting),
-      setting.kind.allowed,
-      setting.help,
-    ]);
-    return `### ${group}\n\n${table(['Name', 'Default', 'Allowed', 'What it does'], cells)}`;
-  });
+  const tables = [...byGroup].map(
+    ([group, rows]) => `### ${group}\n\n${settingsTable(Object.fromEntries(rows))}`,
+  );
   return tables.join('\n');
+}
+
+function settingsTable(rows: object): string {
+  const cells = (Object.entries(rows) as [string, Setting][]).map(([name, setting]) => [
+    `\`${name}\``,
+    setting.defaultText === undefined && setting.default !== undefined
+      ? `\`${defaultText(setting)}\``
+      : defaultText(setting),
+    setting.kind.allowed,
+    setting.help,
+  ]);
+  return table(['Name', 'Default', 'Allowed', 'What it does'], cells);
+}
+
+/** Words with what each means. */
+function meanings(title: string, words: Readonly<Record<string, string>>): string {
+  return table(
+    [title, 'Meaning'],
+    Object.entries(words).map(([word, meaning]) => [`\`${word}\``, meaning]),
+  );
+}
+
+function conditionsTable(): string {
+  return table(
+    ['Condition', 'True', 'False', 'Unknown'],
+    Object.entries(conditionTypes).map(([type, it]) => [`\`${type}\``, it.true, it.false, it.unknown]),
+  );
+}
+
+/** A JSON schema, as far as the table reads it. */
+interface Schema {
+  readonly type?: string;
+  readonly description?: string;
+  readonly default?: unknown;
+  readonly enum?: readonly unknown[];
+  readonly const?: unknown;
+  readonly minimum?: number;
+  readonly maximum?: number;
+  readonly properties?: Readonly<Record<string, Schema>>;
+}
+
+function policyFieldsTable(): string {
+  const rows: string[][] = [];
+  const walk = (schema: Schema, path: string) => {
+    for (const [key, child] of Object.entries(schema.properties ?? {})) {
+      const name = `${path}${key}`;
+      const isGroup = child.properties !== undefined;
+      const fallback = child.default === undefined || isGroup ? '' : `\`${JSON.stringify(child.default)}\``;
+      rows.push([`\`${name}\``, isGroup ? '' : allowedOf(child), fallback, child.description ?? '']);
+      walk(child, `${name}.`);
+    }
+  };
+  walk(z.toJSONSchema(specSchema, { io: 'input' }) as Schema, '');
+  return table(['Field', 'Allowed', 'Default', 'What it does'], rows);
+}
+
+function allowedOf({ type = '', enum: words, const: only, minimum, maximum }: Schema): string {
+  if (only !== undefined) return `\`${only}\``;
+  if (words !== undefined) return words.map((word) => `\`${word}\``).join(', ');
+  return minimum === undefined ? type : `${type}, ${minimum} to ${maximum}`;
 }
 
 function closeCodesTable(): string {

@@ -1,0 +1,178 @@
+// Connection policies on a real cluster: what the API server refuses, what the operator says of workloads that are not
+// ours, what it may not do, and how the kind itself is upgraded.
+
+import { KubeConfig } from '@kubernetes/client-node';
+import { afterAll, expect, test } from 'vitest';
+import { Kube } from '../src/operator/kube.ts';
+import { version } from '../src/platform/version.ts';
+import { eventually } from './cluster.ts';
+import { contents, expectContents } from './life.ts';
+import { operatedValues, operatorReady, reasonOf } from './operated.ts';
+import { apply, kubectl } from './programs.ts';
+import { Release } from './release.ts';
+import { image } from './settings.ts';
+import { useSpace } from './space.ts';
+
+const CRD = 'connectionpolicies.tidegate.dev';
+const VERSION = 'tidegate.dev/version';
+
+let release: Release;
+let before: readonly string[];
+
+useSpace('operator-policy', async (space) => {
+  before = await contents(space.namespace);
+  release = await Release.install(space, {
+    values: { ...operatedValues, redis: { persistence: { enabled: false } } },
+  });
+  await release.pods(2);
+  await operatorReady(release);
+});
+
+afterAll(() => release?.helm(['uninstall', release.name, '--ignore-not-found']));
+
+function policy(name: string, spec: object): object {
+  const metadata = { name, namespace: release.namespace };
+  return { apiVersion: 'tidegate.dev/v1alpha1', kind: 'ConnectionPolicy', metadata, spec };
+}
+
+test('a policy that makes no sense is refused, with what to do', async () => {
+  const target = { kind: 'Deployment', name: 'x' };
+  for (const [spec, said] of [
+    [{ targetRef: { kind: 'StatefulSet', name: 'x' } }, 'set scaleIn.protect to false'],
+    [{ targetRef: { kind: 'DaemonSet', name: 'x' } }, 'Unsupported value'],
+    [{}, 'targetRef'],
+    [{ targetRef: target, rebalance: { maxSkew: 1 } }, 'maxSkew'],
+    [{ targetRef: target, rebalance: { minAge: 'soon' } }, 'minAge'],
+    [{ targetRef: target, rebalance: { window: { start: '1am', end: '05:00' } } }, 'start'],
+    [
+      { targetRef: target, rebalance: { window: { start: '01:00', end: '05:00', days: ['Mon', 'Mon'] } } },
+      'names a day twice',
+    ],
+    [{ targetRef: target, rebalance: { typo: 1 } }, 'unknown field'],
+  ] as const) {
+    await expect(apply(policy('refused', spec)), JSON.stringify(spec)).rejects.toThrow(said);
+  }
+});
+
+test('the policy of the chart says how its pods are, and has a short name', async () => {
+  await reasonOf(release.namespace, release.fullname, 'Ready', 'Observing');
+  const shown = await release.kubectl('get', 'cpol', release.fullname, '--output', 'wide');
+  expect(shown).toMatch(/TARGET +PODS +CONNECTIONS +SKEW +STATE/);
+  expect(shown).toMatch(/tidegate +2 +0 +/);
+});
+
+test('a policy on pods that lack the contract, on nothing, or beside an older one says so', async () => {
+  const { namespace } = release;
+  const labels = { app: 'foreign' };
+  await apply(
+    {
+      apiVersion: 'apps/v1',
+      kind: 'Deployment',
+      metadata: { name: 'foreign', namespace },
+      spec: {
+        replicas: 1,
+        selector: { matchLabels: labels },
+        template: {
+          metadata: { labels },
+          spec: {
+            automountServiceAccountToken: false,
+            terminationGracePeriodSeconds: 1,
+            containers: [
+              {
+                name: 'foreign',
+                image,
+                imagePullPolicy: 'IfNotPresent',
+                command: [
+                  '/usr/local/bin/node',
+                  '--eval',
+                  "require('node:http').createServer((_, response) => response.end('hello')).listen(9090)",
+                ],
+                readinessProbe: { tcpSocket: { port: 9090 }, periodSeconds: 1 },
+                securityContext: {
+                  allowPrivilegeEscalation: false,
+                  capabilities: { drop: ['ALL'] },
+                  runAsNonRoot: true,
+                  seccompProfile: { type: 'RuntimeDefault' },
+                },
+              },
+            ],
+          },
+        },
+      },
+    },
+    policy('foreign', { targetRef: { kind: 'Deployment', name: 'foreign' } }),
+    policy('nowhere', { targetRef: { kind: 'Deployment', name: 'nowhere' } }),
+    policy('younger', { targetRef: { kind: 'Deployment', name: release.fullname } }),
+  );
+  await reasonOf(namespace, 'foreign', 'Ready', 'NoContract');
+  await reasonOf(namespace, 'nowhere', 'Ready', 'TargetNotFound');
+  await reasonOf(namespace, 'younger', 'Conflict', 'OlderPolicy');
+  await reasonOf(namespace, release.fullname, 'Conflict', 'YoungerPolicies');
+  await release.kubectl('delete', 'deployment/foreign', 'cpol/foreign', 'cpol/nowhere', 'cpol/younger');
+});
+
+test('of a pod the operator can change its deletion cost, and nothing else', async () => {
+  const { namespace, fullname } = release;
+  const config = new KubeConfig();
+  config.loadFromDefault();
+  Object.assign(config.getCurrentUser() ?? {}, {
+    impersonateUser: `system:serviceaccount:${namespace}:${fullname}-operator`,
+  });
+  const kube = new Kube(config);
+  const [pod] = await release.pods(2);
+  const patch = (body: object) =>
+    kube.patch(`/api/v1/namespaces/${namespace}/pods/${pod.name}`, 'merge', body);
+  await patch({ metadata: { annotations: { 'controller.kubernetes.io/pod-deletion-cost': '7' } } });
+  for (const body of [
+    { metadata: { annotations: { other: 'x' } } },
+    { metadata: { annotations: { 'kubectl.kubernetes.io/default-container': null } } },
+    { metadata: { labels: { other: 'x' } } },
+    { metadata: { finalizers: ['example.com/x'] } },
+    { metadata: { ownerReferences: null } },
+    { spec: { activeDeadlineSeconds: 1 } },
+    { spec: { containers: [{ name: 'gateway', image: 'other' }] } },
+  ]) {
+    await expect(patch(body), JSON.stringify(body)).rejects.toThrow(/the operator may change/);
+  }
+  for (const [verb, path] of [
+    ['get', `/api/v1/namespaces/${namespace}/secrets/${fullname}-auth`],
+    ['list', `/api/v1/namespaces/${namespace}/secrets`],
+    ['list', '/api/v1/namespaces/kube-system/pods'],
+    ['list', '/apis/tidegate.dev/v1alpha1/connectionpolicies'],
+  ] as const) {
+    await expect(kube.get(path), `${verb} ${path}`).rejects.toMatchObject({ status: 403 });
+  }
+  kube.close();
+});
+
+test('an upgrade brings the kind up to date, leaves a newer one alone, and nothing of itself behind', async () => {
+  const versionOf = () =>
+    kubectl('get', 'crd', CRD, '--output', `jsonpath={.metadata.annotations.tidegate\\.dev/version}`);
+  try {
+    await kubectl('annotate', 'crd', CRD, '--overwrite', `${VERSION}=0.0.1`);
+    await release.upgrade(release.values);
+    expect(await versionOf()).toBe(version);
+    await kubectl('annotate', 'crd', CRD, '--overwrite', `${VERSION}=99.0.0`);
+    await release.upgrade(release.values);
+    expect(await versionOf()).toBe('99.0.0');
+  } finally {
+    await kubectl('annotate', 'crd', CRD, '--overwrite', `${VERSION}=${version}`);
+  }
+  const left = await kubectl('get', 'clusterrole,clusterrolebinding', '--output', 'name');
+  expect(left).not.toContain(`${release.namespace}-${release.fullname}-operator-crd`);
+  expect((await contents(release.namespace)).filter((it) => it.includes('-crd'))).toEqual([]);
+});
+
+test('an uninstall leaves the kind, and nothing else', async () => {
+  await release.helm(['uninstall', release.name]);
+  await eventually('the pods to be gone', 120, async () => (await release.allPods()).length === 0);
+  await expectContents(release, before);
+  const left = await kubectl(
+    'get',
+    'clusterrole,clusterrolebinding,validatingadmissionpolicy',
+    '--output',
+    'name',
+  );
+  expect(left).not.toContain(`/${release.namespace}-`);
+  expect(await kubectl('get', 'crd', CRD, '--output', 'name')).toContain(CRD);
+});

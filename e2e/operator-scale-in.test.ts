@@ -1,0 +1,92 @@
+// A scale-in removes the pods with the fewest connections, where the order of Kubernetes would remove the fullest.
+
+import { afterAll, expect, test } from 'vitest';
+import type { TestClient } from '../test/websocket.ts';
+import { eventually } from './cluster.ts';
+import { operatedValues, operatorReady, statusOf } from './operated.ts';
+import { type Pod, Release } from './release.ts';
+import { useSpace } from './space.ts';
+
+/** How often each is tried. 20 show that it holds in 95 of 100. */
+const TRIALS = Number(process.env.E2E_TRIALS || 4);
+const FULL = 8;
+const values = { ...operatedValues, connectionPolicy: { rebalance: { suspend: true } } };
+
+let release: Release;
+
+const space = useSpace('operator-scale-in', async (space) => {
+  release = await Release.install(space, { values });
+  await release.pods(2);
+  await operatorReady(release);
+});
+
+afterAll(() => release?.helm(['uninstall', release.name, '--ignore-not-found']));
+
+/** Fills the youngest of four pods, scales to two, and returns whether the emptiest went. */
+async function trial(isProtected: boolean): Promise<boolean> {
+  const before = await release.pods(2);
+  await release.kubectl('scale', `deployment/${release.fullname}`, '--replicas=4');
+  const pods = await release.pods(4);
+  // Kubernetes removes the youngest first.
+  const young = pods.filter(({ name }) => !before.some((it) => it.name === name));
+  const clients: TestClient[] = [];
+  for (const pod of young) {
+    for (let count = 0; count < FULL; count += 1) clients.push(await release.connection('ann', pod));
+  }
+  await eventually('the operator to know, and to have written what it wants to', 60, async () => {
+    const { connections, pods: said = [] } = await statusOf(release.namespace, release.fullname);
+    if (connections !== undefined && said.length === 4 && !isProtected) return true;
+    const costs = await costsOf(release);
+    const isYoung = (name: string) => young.some((it) => it.name === name);
+    const old = pods.filter(({ name }) => !isYoung(name)).map(({ name }) => costs.get(name) ?? 0);
+    return Math.min(...young.map(({ name }) => costs.get(name) ?? 0)) > Math.max(...old);
+  });
+  await release.kubectl('scale', `deployment/${release.fullname}`, '--replicas=2');
+  const left = await eventually('two pods to be chosen', 60, async () => {
+    const found = (await release.allPods()).filter(
+      ({ metadata }) => metadata?.deletionTimestamp === undefined,
+    );
+    return found.length === 2 && found.map(({ metadata }) => metadata?.name ?? '');
+  });
+  await Promise.all(clients.map((client) => client.leave()));
+  return young.every(({ name }: Pod) => left.includes(name));
+}
+
+async function trials(count: number, isProtected: boolean): Promise<number> {
+  let right = 0;
+  for (let at = 0; at < count; at += 1) right += (await trial(isProtected)) ? 1 : 0;
+  space.say(
+    `the emptiest pods went ${right} of ${count} times ${isProtected ? 'with' : 'without'} the operator`,
+  );
+  return right;
+}
+
+async function costsOf({ allPods }: Release): Promise<Map<string, number>> {
+  const cost = 'controller.kubernetes.io/pod-deletion-cost';
+  return new Map(
+    (await allPods()).map(({ metadata }) => [
+      metadata?.name ?? '',
+      Number(metadata?.annotations?.[cost] ?? 0),
+    ]),
+  );
+}
+
+test('with the operator the emptiest pods go, although they are the oldest', {
+  timeout: TRIALS * 120_000,
+}, async () => {
+  expect(await trials(TRIALS, true)).toBeGreaterThanOrEqual(0.95 * TRIALS);
+});
+
+test('without its protection the order of Kubernetes ends full pods', {
+  timeout: TRIALS * 120_000,
+}, async () => {
+  await release.upgrade({
+    ...values,
+    connectionPolicy: { ...values.connectionPolicy, protectScaleIn: false },
+  });
+  await eventually('the deletion costs to be taken away', 60, async () =>
+    [...(await costsOf(release)).values()].every((cost) => cost === 0),
+  );
+  const count = Math.max(2, TRIALS / 2);
+  expect(await trials(count, false)).toBeLessThan(count);
+});

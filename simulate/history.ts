@@ -90,18 +90,22 @@ export function historyOf(name: ShapeName, peak: number): History {
 
 /**
  * A history from CSV: two columns, time and clients. The time is in seconds, or a date such as
- * `2026-11-22T14:00:00Z`; a first line with names is passed over, as are empty ones. Prometheus and Grafana export it.
+ * `2026-11-22T14:00:00Z`; a first line with names is passed over, as are empty ones, those that begin with #, and further columns. Prometheus and Grafana export it.
  * @throws where a line cannot be read, with its number.
  */
 export function historyFromCsv(name: string, text: string): History {
   const points: Point[] = [];
+  let hasNames = false;
   for (const [index, line] of text.split(/\r?\n/).entries()) {
     if (line.trim() === '' || line.startsWith('#')) continue;
     const [time = '', clients = ''] = line.split(/[,;\t]/).map((cell) => cell.trim().replace(/^"|"$/g, ''));
     const second = /^\d+(\.\d+)?$/.test(time) ? Number(time) : Date.parse(time) / 1000;
     const count = clients === '' ? Number.NaN : Number(clients);
     if (Number.isNaN(second) || Number.isNaN(count)) {
-      if (points.length === 0 && index === 0) continue;
+      if (points.length === 0 && !hasNames) {
+        hasNames = true;
+        continue;
+      }
       throw new Error(`${name}, line ${index + 1}: expected a time and a number of clients, not "${line}"`);
     }
     const last = points.at(-1);

@@ -2,7 +2,8 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
-import { historyFromCsv, historyOf, type ShapeName, shapes } from './history.ts';
+import { type History, historyFromCsv, historyOf, type ShapeName, shapes } from './history.ts';
+import { defaultRules } from './hpa.ts';
 import { Operator } from './operator.ts';
 import { draw } from './picture.ts';
 import { Random } from './random.ts';
@@ -38,6 +39,71 @@ test('pods follow the clients: up at once, and down by one a grace period after 
     if (index > 0) expect(second - (downs[index - 1]?.second ?? 0)).toBeGreaterThanOrEqual(60);
   }
 });
+
+test('its replicas agree with those of a recorded real autoscaler within one sync period', () => {
+  const text = readFileSync(new URL('./recordings/hpa-1.35.csv', import.meta.url), 'utf8');
+  const recorded = text.split('\n').flatMap((line) => {
+    const [second, , desired] = line.split(',').map(Number);
+    return /^\d/.test(line) && second !== undefined && desired !== undefined ? [{ second, desired }] : [];
+  });
+  const steps = changes(recorded).map(({ desired }) => desired);
+  expect(steps).toEqual([4, 6, 8, 7, 6, 5, 4, 6]);
+
+  const usual = settingsOf();
+  const up = { type: 'Pods', value: 2, periodSeconds: 25 } as const;
+  const settings: Settings = {
+    ...usual,
+    history: historyFromCsv('hpa-1.35.csv', text),
+    hpa: {
+      ...usual.hpa,
+      maxReplicas: 8,
+      metrics: [{ kind: 'pods', name: 'tidegate_connections', targetMilli: 1_000_000 }],
+      behavior: {
+        scaleUp: { ...defaultRules.scaleUp, policies: [up, { ...up, type: 'Percent', value: 50 }] },
+        scaleDown: {
+          ...defaultRules.scaleDown,
+          stabilizationWindowSeconds: 110,
+          selectPolicy: 'Min',
+          policies: [{ type: 'Pods', value: 1, periodSeconds: 50 }],
+        },
+      },
+    },
+    metricsSeconds: 1,
+    policy: undefined,
+    world: { ...usual.world, startSeconds: 12, preStopSeconds: 0, drainSeconds: 0 },
+  };
+  const simulated = changes(simulate(settings, 1).moments);
+  expect(simulated.map(({ desired }) => desired)).toEqual(steps);
+  for (const [index, { second }] of changes(recorded).entries()) {
+    expect(Math.abs(second - (simulated[index]?.second ?? 0))).toBeLessThanOrEqual(15);
+  }
+  // One that looks at other moments of its period takes other steps, as rates count from them: two periods at most.
+  for (let phase = 1; phase < 15; phase += 1) {
+    for (const { second, desired } of simulate(
+      { ...settings, history: startingAt(settings.history, phase) },
+      1,
+    ).moments) {
+      const near = recorded
+        .filter((it) => Math.abs(it.second - second - phase) <= 30)
+        .map((it) => it.desired);
+      expect(desired).toBeGreaterThanOrEqual(Math.min(...near));
+      expect(desired).toBeLessThanOrEqual(Math.max(...near));
+    }
+  }
+});
+
+/** When the number of pods changed, and to what. */
+function changes(moments: readonly { second: number; desired: number }[]) {
+  return moments.filter(({ desired }, index) => index > 0 && desired !== moments[index - 1]?.desired);
+}
+
+function startingAt(history: History, from: number): History {
+  return {
+    ...history,
+    seconds: history.seconds - from,
+    clientsAt: (second) => history.clientsAt(second + from),
+  };
+}
 
 test('the operator makes pods even by moving, and without it the new ones stay empty', () => {
   const settings = settingsOf('--history', 'spike');

@@ -2,7 +2,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
-import { type History, historyFromCsv, historyOf, type ShapeName, shapes } from './history.ts';
+import { historyFromCsv, historyOf, type ShapeName, shapes } from './history.ts';
 import { defaultRules } from './hpa.ts';
 import { Operator } from './operator.ts';
 import { draw } from './picture.ts';
@@ -77,32 +77,11 @@ test('its replicas agree with those of a recorded real autoscaler within one syn
   for (const [index, { second }] of changes(recorded).entries()) {
     expect(Math.abs(second - (simulated[index]?.second ?? 0))).toBeLessThanOrEqual(15);
   }
-  // One that looks at other moments of its period takes other steps, as rates count from them: two periods at most.
-  for (let phase = 1; phase < 15; phase += 1) {
-    for (const { second, desired } of simulate(
-      { ...settings, history: startingAt(settings.history, phase) },
-      1,
-    ).moments) {
-      const near = recorded
-        .filter((it) => Math.abs(it.second - second - phase) <= 30)
-        .map((it) => it.desired);
-      expect(desired).toBeGreaterThanOrEqual(Math.min(...near));
-      expect(desired).toBeLessThanOrEqual(Math.max(...near));
-    }
-  }
 });
 
 /** When the number of pods changed, and to what. */
 function changes(moments: readonly { second: number; desired: number }[]) {
   return moments.filter(({ desired }, index) => index > 0 && desired !== moments[index - 1]?.desired);
-}
-
-function startingAt(history: History, from: number): History {
-  return {
-    ...history,
-    seconds: history.seconds - from,
-    clientsAt: (second) => history.clientsAt(second + from),
-  };
 }
 
 test('the operator makes pods even by moving, and without it the new ones stay empty', () => {

@@ -4,9 +4,9 @@ import type { Series } from './promtool.ts';
 
 const STEP_SECONDS = 15;
 
-/** As the chart has it: a new pod counts after minReadySeconds, and an old one waits before it drains. */
-const MIN_READY_SECONDS = 45;
-const PRE_STOP_SECONDS = 5;
+/** As the chart has it behind an ALB: a new pod counts after minReadySeconds, and an old one waits before it drains. */
+const MIN_READY_SECONDS = 60;
+const PRE_STOP_SECONDS = 20;
 const DRAIN_SECONDS = 30;
 
 /** Before the roll begins, and after it is over. */
@@ -27,9 +27,10 @@ interface Pod {
 
 /** Makes the series of a roll, with clients that reconnect to whatever pod is ready. */
 export function rollingRestart({ pods, connections }: { pods: number; connections: number }) {
-  const seconds = CALM_SECONDS + pods * (MIN_READY_SECONDS + STEP_SECONDS) + AFTER_SECONDS;
+  const seconds = CALM_SECONDS + pods * MIN_READY_SECONDS + AFTER_SECONDS;
   const nameOf = (roll: string, at: number) => `tidegate-${roll}-${String(at).padStart(5, '0')}`;
-  const turn = (at: number) => CALM_SECONDS + at * (MIN_READY_SECONDS + STEP_SECONDS);
+  // The next comes as soon as one is told to go, so there is one too many all the time.
+  const turn = (at: number) => CALM_SECONDS + at * MIN_READY_SECONDS;
   const old = Array.from(
     { length: pods },
     (_, at): Pod => ({

@@ -12,8 +12,10 @@ import type { Panel } from '../monitoring/panel.ts';
 import { drawDashboard, type NamedLine, PAGE_WIDTH, type PanelData } from '../monitoring/picture.ts';
 import { ruleGroups } from '../monitoring/rules.ts';
 import { launchBrowser } from '../test/browser.ts';
+import { startGateway } from '../test/gateway.ts';
 import { startPrometheus } from '../test/prometheus.ts';
 import { RawPeer } from '../test/raw.ts';
+import { TestClient } from '../test/websocket.ts';
 
 const folder = fileURLToPath(new URL('../docs/images/dashboards/', import.meta.url));
 const minutes = Number(process.argv[2] ?? 5);
@@ -22,33 +24,31 @@ const STEP_SECONDS = 2;
 /** As Grafana makes it: at least four scrapes. */
 const WINDOW = '8s';
 
-const load = await startLoad(2, 60, {
-  DRAIN_SECONDS: '25',
-  MAX_CONNECTIONS: '150',
-  MAX_BACKLOG_BYTES: '65536',
-  OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:9',
-  OTEL_TRACES_SAMPLER_ARG: '0.02',
-});
+const load = await startLoad(
+  2,
+  90,
+  {
+    DRAIN_SECONDS: '25',
+    MAX_CONNECTIONS: '150',
+    MAX_BACKLOG_BYTES: '65536',
+    API_KEYS_FILE: '',
+    OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:9',
+    OTEL_TRACES_SAMPLER_ARG: '0.02',
+  },
+  startGateway,
+);
 const prometheus = await startPrometheus(rulesFile(ruleGroups(chartTuning(), testPlace)));
 prometheus.scrape(load.targets());
 const startedAt = Date.now();
 
 /** What happens, and when, as shares of the time. */
 const events: [number, string, () => Promise<unknown>][] = [
-  [0.15, 'more clients come', () => load.addClients(load.gateways[0] ?? fail(), 60)],
+  [0.12, 'more clients come than there is room for', () => load.addClients(125)],
   [0.25, 'a pod is added', addPod],
-  [0.35, 'some are refused', knock],
-  [
-    0.5,
-    'Redis is away',
-    async () => {
-      load.redis.pause();
-      await sleep(7000);
-      load.redis.resume();
-    },
-  ],
-  [0.65, 'somebody does not read', readNothing],
-  [0.75, 'a pod drains', () => load.gateways[0]?.stop() ?? fail()],
+  [0.32, 'full pods are asked to shed', shed],
+  [0.55, 'Redis is away', breakRedis],
+  [0.68, 'somebody does not read', readNothing],
+  [0.78, 'a pod drains', () => load.stopGateway(load.gateways[0] ?? fail())],
 ];
 
 for (const [share, what, happen] of events) {
@@ -98,29 +98,31 @@ async function dataOf({ queries }: Panel): Promise<PanelData> {
 }
 
 async function addPod(): Promise<void> {
-  const gateway = await load.addGateway();
+  await load.addGateway();
   prometheus.scrape(load.targets());
-  await load.addClients(gateway, 40);
 }
 
-/** More than one pod holds. */
-async function knock(): Promise<void> {
-  const gateway = load.gateways[0] ?? fail();
-  for (let at = 0; at < 60; at += 1) {
-    await load.addClients(gateway, 1).catch(() => {});
-    await sleep(150);
-  }
+/** As the operator does it, until the pods are even. */
+async function shed(): Promise<void> {
+  for (const gateway of load.gateways.slice(0, 2)) await load.setCeiling(gateway, 105);
+}
+
+async function breakRedis(): Promise<void> {
+  load.redis.pause();
+  await sleep(7000);
+  load.redis.resume();
 }
 
 async function readNothing(): Promise<void> {
   const gateway = load.gateways[1] ?? fail();
   const peers = await Promise.all(Array.from({ length: 5 }, () => RawPeer.upgrade(gateway.ports.ws, '/ws')));
   for (const peer of peers) peer.stopReading();
-  const [speaker] = await load.addClients(gateway, 1);
+  const speaker = await TestClient.v1(`${gateway.url}/ws/loud`);
   for (let at = 0; at < 400; at += 1) {
-    speaker?.send({ type: 'publish', channel: 'ws_broadcast', data: 'x'.repeat(20_000) });
+    speaker.send({ type: 'publish', channel: 'ws_broadcast', data: 'x'.repeat(20_000) });
     await sleep(25);
   }
+  speaker.ws.terminate();
 }
 
 function fail(): never {

@@ -1,13 +1,20 @@
 // Service health: is it up, for whom not, and since when.
 
+import { chartTuning } from '../chart.ts';
 import { type Dashboard, PODS, rate, ratesThatOccur, total } from '../panel.ts';
 import { deliveryErrors, slowDeliveries } from '../rules.ts';
 
-/** As the chart's values have it by default; dashboards know no values. */
-const MINIMUM_PER_SECOND = 0.1;
-const IN_TIME_SECONDS = 0.25;
-const DELIVERY_BUDGET = 0.001;
-const LATENCY_BUDGET = 0.01;
+/** The chart's defaults: a dashboard knows no values. */
+const { slo } = chartTuning();
+const minimum = slo.minimumPerSecond;
+const inTimeSeconds = slo.deliveryLatencySeconds;
+const deliveryBudget = budget(slo.deliverySuccessPercent);
+const latencyBudget = budget(slo.deliveryLatencyPercent);
+
+/** The share that may fail, without the noise of binary fractions. */
+function budget(percent: number | string): number {
+  return Number((1 - Number(percent) / 100).toFixed(6));
+}
 
 export const health: Dashboard = {
   uid: 'tidegate-health',
@@ -69,8 +76,8 @@ export const health: Dashboard = {
           kind: 'number',
           unit: 'percentunit',
           width: 4,
-          queries: [{ expr: `1 - max (${deliveryErrors(PODS, '1h', MINIMUM_PER_SECOND)})`, legend: 'made' }],
-          bad: { below: 1 - DELIVERY_BUDGET },
+          queries: [{ expr: `1 - max (${deliveryErrors(PODS, '1h', minimum)})`, legend: 'made' }],
+          bad: { below: 1 - deliveryBudget },
           alert: 'TidegateDeliveryErrorBudgetBurn',
         },
         {
@@ -82,11 +89,11 @@ export const health: Dashboard = {
           width: 4,
           queries: [
             {
-              expr: `1 - max (${slowDeliveries(PODS, '1h', IN_TIME_SECONDS, MINIMUM_PER_SECOND)})`,
+              expr: `1 - max (${slowDeliveries(PODS, '1h', inTimeSeconds, minimum)})`,
               legend: 'in time',
             },
           ],
-          bad: { below: 1 - LATENCY_BUDGET },
+          bad: { below: 1 - latencyBudget },
           alert: 'TidegateDeliveryLatencyBudgetBurn',
         },
       ],
@@ -137,11 +144,11 @@ export const health: Dashboard = {
           width: 12,
           queries: [
             {
-              expr: `max (${deliveryErrors(PODS, '1h', MINIMUM_PER_SECOND)}) / ${DELIVERY_BUDGET}`,
+              expr: `max (${deliveryErrors(PODS, '1h', minimum)}) / ${deliveryBudget}`,
               legend: 'delivery',
             },
             {
-              expr: `max (${slowDeliveries(PODS, '1h', IN_TIME_SECONDS, MINIMUM_PER_SECOND)}) / ${LATENCY_BUDGET}`,
+              expr: `max (${slowDeliveries(PODS, '1h', inTimeSeconds, minimum)}) / ${latencyBudget}`,
               legend: 'latency',
             },
           ],
@@ -181,10 +188,7 @@ export const health: Dashboard = {
           unit: 'reqps',
           width: 8,
           queries: [
-            {
-              expr: rate('publish_failures_total', ['channel_namespace', 'reason']),
-              legend: '{{channel_namespace}}: {{reason}}',
-            },
+            { expr: rate('publish_failures_total', ['channel_namespace']), legend: '{{channel_namespace}}' },
           ],
           alert: 'TidegateDeliveryErrorBudgetBurn',
         },

@@ -182,7 +182,7 @@ export const settings = {
   OTEL_RESOURCE_ATTRIBUTES: { group: traces, kind: text, help: 'What else traces should say of this pod: `name=value`, separated by commas.' },
   OTEL_TRACES_EXPORTER: { group: traces, kind: choice('otlp', 'none'), default: 'otlp', help: '`none` turns traces off.' },
   OTEL_SDK_DISABLED: { group: traces, kind: flag, default: false, help: 'Turns traces off.' },
-  OTEL_BSP_MAX_QUEUE_SIZE: { group: traces, kind: integer(1, 1_000_000), default: 2048, help: 'How many spans may wait to be sent. More are dropped, and the log says so.' },
+  OTEL_BSP_MAX_QUEUE_SIZE: { group: traces, kind: integer(1, 1_000_000), default: 2048, help: 'How many spans may wait to be sent. More are dropped and counted.' },
   OTEL_BSP_MAX_EXPORT_BATCH_SIZE: { group: traces, kind: integer(1, 1_000_000), default: 512, help: 'How many spans are sent at once.' },
   OTEL_BSP_SCHEDULE_DELAY: { group: traces, kind: integer(0, 3_600_000), default: 5000, help: 'After how many milliseconds they are sent at the latest.' },
   OTEL_BSP_EXPORT_TIMEOUT: { group: traces, kind: integer(1, 3_600_000), default: 30_000, help: 'How many milliseconds sending may take.' },

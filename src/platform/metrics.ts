@@ -49,7 +49,7 @@ export const labelValues = {
   repairs: { outcome: ['repaired', 'trimmed', 'forked', 'limit'] },
   slowConsumers: { action: ['disconnect', 'drop', 'cut'] },
   busProbeFailures: { reason: ['refused', 'missed', 'stalled'] },
-  traceSpans: { outcome: ['exported', 'failed'] },
+  traceSpans: { outcome: ['exported', 'failed', 'dropped'] },
 } as const satisfies Record<string, Record<string, readonly string[]>>;
 
 /** A gauge whose value is asked for at each scrape instead of being kept up to date. */
@@ -208,7 +208,7 @@ export function createMetrics(version: string) {
     ),
     traceSpans: counter(
       'trace_spans_total',
-      'Spans of traces, by whether their receiver took them; none where traces are off.',
+      'Spans of traces, by whether their receiver took them; dropped are those above the bound of what may wait.',
       labelValues.traceSpans,
     ),
     configReloads: new Counter({

@@ -79,7 +79,8 @@ test('sends what is left when the gateway stops', async () => {
   expect(to.spans.map(({ name }) => name)).toEqual(['send room']);
 });
 
-test('does not keep a gateway from stopping where the receiver never answers', async () => {
+/** A receiver that takes connections and says nothing. */
+async function silentReceiver(): Promise<string> {
   const sockets = new Set<Socket>();
   const silent = createServer((socket) => sockets.add(socket)).listen(0, '127.0.0.1');
   await once(silent, 'listening');
@@ -87,15 +88,20 @@ test('does not keep a gateway from stopping where the receiver never answers', a
     for (const socket of sockets) socket.destroy();
     silent.close();
   });
+  return `http://127.0.0.1:${(silent.address() as AddressInfo).port}`;
+}
+
+test('does not keep a gateway from stopping where the receiver never answers, and drops what may not wait', async () => {
   const gateway = await startGateway({
     CHANNELS,
-    OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${(silent.address() as AddressInfo).port}`,
+    OTEL_EXPORTER_OTLP_ENDPOINT: await silentReceiver(),
     OTEL_TRACES_SAMPLER: 'always_on',
+    OTEL_BSP_MAX_QUEUE_SIZE: '2',
   });
-  await publishOne(gateway.url);
+  for (let count = 0; count < 5; count += 1) await publishOne(gateway.url);
+  expect(await gateway.metric('tidegate_trace_spans_total', { outcome: 'dropped' })).toBe(3);
   // It waits for two seconds, and the library alone would for ten and more.
   expect(await gateway.stop()).toBe(0);
-  expect(sockets.size).toBe(1);
 });
 
 test('tells of a receiver that refuses once, counts what is lost, and delivers all the same', async () => {

@@ -10,6 +10,7 @@ import {
   AlwaysOnSampler,
   BatchSpanProcessor,
   type SpanExporter,
+  type SpanProcessor,
   TracerProvider,
 } from '@opentelemetry/sdk-trace';
 import type { Config } from './config.ts';
@@ -53,15 +54,7 @@ export function startTelemetry(options: TelemetryOptions): Telemetry {
       ...(config.OTEL_SERVICE_NAME !== undefined && { 'service.name': config.OTEL_SERVICE_NAME }),
     }),
     sampler: new AlwaysOnSampler(),
-    spanProcessors: [
-      new BatchSpanProcessor({
-        exporter: counted(exporterOf(options), options.metrics),
-        maxQueueSize: config.OTEL_BSP_MAX_QUEUE_SIZE,
-        maxExportBatchSize: config.OTEL_BSP_MAX_EXPORT_BATCH_SIZE,
-        scheduledDelayMillis: config.OTEL_BSP_SCHEDULE_DELAY,
-        exportTimeoutMillis: config.OTEL_BSP_EXPORT_TIMEOUT,
-      }),
-    ],
+    spanProcessors: [countedProcessor(options)],
   });
   return {
     tracer: provider.getTracer('tidegate', version),
@@ -88,16 +81,42 @@ function exporterOf({ config, url }: TelemetryOptions): SpanExporter {
     : new ProtobufExporter({ url, headers });
 }
 
-function counted(exporter: SpanExporter, metrics: Metrics): SpanExporter {
-  return {
+/** Sends spans in batches, and counts what becomes of each. The library bounds its queue, too, and does not say how
+ * many it has dropped: so it is never given more than it takes. */
+function countedProcessor(options: TelemetryOptions): SpanProcessor {
+  const { config, metrics } = options;
+  const exporter = exporterOf(options);
+  let waiting = 0;
+  const counted: SpanExporter = {
     export(spans, done) {
       exporter.export(spans, (result) => {
         const outcome = result.code === ExportResultCode.SUCCESS ? 'exported' : 'failed';
         metrics.traceSpans.inc({ outcome }, spans.length);
+        waiting -= spans.length;
         done(result);
       });
     },
     shutdown: () => exporter.shutdown(),
+  };
+  const batches = new BatchSpanProcessor({
+    exporter: counted,
+    maxQueueSize: config.OTEL_BSP_MAX_QUEUE_SIZE,
+    maxExportBatchSize: config.OTEL_BSP_MAX_EXPORT_BATCH_SIZE,
+    scheduledDelayMillis: config.OTEL_BSP_SCHEDULE_DELAY,
+    exportTimeoutMillis: config.OTEL_BSP_EXPORT_TIMEOUT,
+  });
+  return {
+    onStart() {},
+    onEnd(span) {
+      if (waiting >= config.OTEL_BSP_MAX_QUEUE_SIZE) {
+        metrics.traceSpans.inc({ outcome: 'dropped' });
+        return;
+      }
+      waiting += 1;
+      batches.onEnd(span);
+    },
+    forceFlush: () => batches.forceFlush(),
+    shutdown: () => batches.shutdown(),
   };
 }
 

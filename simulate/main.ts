@@ -2,7 +2,6 @@
 // what came of it and draws it, so that somebody can tune before they touch production.
 
 import { writeFileSync } from 'node:fs';
-import { resolve } from 'node:path';
 import { draw } from './picture.ts';
 import { simulate } from './run.ts';
 import { Fault, readWish, usage } from './settings.ts';
@@ -12,7 +11,8 @@ import { changesOf, tableOf } from './table.ts';
 const MOMENTS = 1100;
 
 try {
-  const wish = readWish(process.argv.slice(2));
+  // npm runs scripts in the project's folder, and remembers where it was called.
+  const wish = readWish(process.argv.slice(2), process.env.INIT_CWD);
   if (wish === 'help') console.log(usage);
   else {
     const { settings, picture } = wish;
@@ -22,7 +22,7 @@ try {
       settings.policy === undefined ? undefined : simulate({ ...settings, policy: undefined }, everySeconds);
     writeFileSync(picture, draw(settings, recording, without));
     console.log(tableOf(settings, recording, without));
-    console.log(`\n${changesOf(recording)}\n\n${resolve(picture)}`);
+    console.log(`\n${changesOf(recording)}\n\n${picture}`);
   }
 } catch (error) {
   if (!(error instanceof Fault)) throw error;

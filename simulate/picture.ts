@@ -257,8 +257,11 @@ function path(
 ): string {
   let drawn = '';
   let lastY = '';
-  for (const [second, value] of points) {
+  for (const [index, [second, value]] of points.entries()) {
     const [atX, atY] = [num(x(second)), num(y(value))];
+    // What lies on a level line between its neighbours needs no point of its own.
+    const next = points[index + 1];
+    if (drawn !== '' && atY === lastY && next !== undefined && num(y(next[1])) === atY) continue;
     if (drawn === '') drawn = `M${atX} ${atY}`;
     else if (stepped) drawn += atY === lastY ? '' : `H${atX}V${atY}`;
     else drawn += `L${atX} ${atY}`;

@@ -2,6 +2,7 @@
 // know (clients, load balancer, how fast pods start) from flags.
 
 import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { parse } from 'yaml';
 import { z } from 'zod';
@@ -62,11 +63,14 @@ What comes out:
 
 const chartValues = new URL('../charts/tidegate/values.yaml', import.meta.url);
 
-/** Reads the command line. @throws Fault where something in it is wrong. */
-export function readWish(args: readonly string[]): Wish | 'help' {
+/** Reads the command line; files are meant from `folder` on. @throws Fault where something in it is wrong. */
+export function readWish(args: readonly string[], folder = '.'): Wish | 'help' {
   const { values: flags } = parseFlags(args);
   if (flags.help === true) return 'help';
-  const chart = readChart(flags.values ?? [], flags.set ?? []);
+  const chart = readChart(
+    (flags.values ?? []).map((file) => resolve(folder, file)),
+    flags.set ?? [],
+  );
   const number = (name: keyof typeof flags, fallback: number, least = 0): number => {
     const text = flags[name];
     if (text === undefined) return fallback;
@@ -79,9 +83,9 @@ export function readWish(args: readonly string[]): Wish | 'help' {
   const times = timesOf(chart);
   const { autoscaling, connectionPolicy, operator } = chart;
   return {
-    picture: flags.out ?? 'simulation.svg',
+    picture: resolve(folder, flags.out ?? 'simulation.svg'),
     settings: {
-      history: readHistory(flags.history ?? 'spike', number('peak', 40_000, 1)),
+      history: readHistory(flags.history ?? 'spike', number('peak', 40_000, 1), folder),
       hpa: hpaOf(chart, times.scaleDownPeriodSeconds),
       syncSeconds: number('sync', 15, 1),
       metricsSeconds: number('metrics', 5, 1),
@@ -143,11 +147,11 @@ function isBalancer(name: string): name is BalancerName {
   return balancerNames.some((known) => known === name);
 }
 
-function readHistory(name: string, peak: number): History {
+function readHistory(name: string, peak: number, folder: string): History {
   if (Object.hasOwn(shapes, name)) return historyOf(name as ShapeName, peak);
   let text: string;
   try {
-    text = readFileSync(name, 'utf8');
+    text = readFileSync(resolve(folder, name), 'utf8');
   } catch {
     throw new Fault(`--history ${name}: neither a file nor one of ${Object.keys(shapes).join(', ')}`);
   }

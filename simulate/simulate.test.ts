@@ -208,7 +208,7 @@ test.each([
   [['--peak', 'many'], '--peak must be a number'],
   [['--balancer', 'dice'], '--balancer must be one of'],
   [['--history', 'nowhere.csv'], 'neither a file nor one of'],
-  [['--values', 'nowhere.yaml'], '--values nowhere.yaml'],
+  [['--values', '/nowhere.yaml'], '--values /nowhere.yaml'],
   [['--set', 'autoscaling.minReplicas'], 'expected KEY=VALUE'],
   [['--set', 'autoscaling.minReplicas=few'], 'autoscaling.minReplicas'],
   [['--set', 'autoscaling.minReplicas=50'], 'minReplicas is above maxReplicas'],

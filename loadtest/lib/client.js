@@ -449,6 +449,7 @@ var system = {
 
 // src/client/stream.ts
 var MAX_OWN = 1e3;
+var MAX_SEEN = 1e4;
 var _owner2, _deliver, _source, _next, _seen, _known, _own, _lived, _Stream_instances, goOver_fn, take_fn, tellGap_fn;
 var Stream = class {
   constructor(channel, position, owner, deliver) {
@@ -460,9 +461,11 @@ var Stream = class {
     __privateAdd(this, _deliver);
     /** Whose messages count. */
     __privateAdd(this, _source);
-    /** While it goes over: whose messages will count, and what came over it before its time. */
+    /** While it goes over: whose messages will count, what it brought that the old link has not, and whether both have
+     * brought the same message. */
     __privateAdd(this, _next);
-    /** Names of the messages that came since a move began. */
+    /** While it goes over: names of what the old link brought that the new one has not; undefined stands for messages
+     * without a name, of either. */
     __privateAdd(this, _seen);
     /** After a move: names of messages that the new link may bring once more. */
     __privateAdd(this, _known);
@@ -485,7 +488,8 @@ var Stream = class {
   begin(link) {
     const source = { link, after: this.position, live: false };
     if (!__privateGet(this, _source)?.live) __privateSet(this, _source, { ...source, seamless: false });
-    else if (__privateGet(this, _source).link !== link) __privateSet(this, _next, { ...source, seamless: true, held: [] });
+    else if (__privateGet(this, _source).link !== link)
+      __privateSet(this, _next, { ...source, seamless: true, held: /* @__PURE__ */ new Map(), met: false });
   }
   /** It is subscribed on this link. */
   subscribed(link, { recovered, reason, position }) {
@@ -508,13 +512,18 @@ var Stream = class {
   }
   /** This client has published the message and does not want it. */
   own({ id, position = id }) {
-    if (position !== void 0) __privateGet(this, _own).add(position);
-    for (const oldest of __privateGet(this, _own)) if (__privateGet(this, _own).size > MAX_OWN) __privateGet(this, _own).delete(oldest);
+    if (position !== void 0) addUpTo(MAX_OWN, __privateGet(this, _own), position);
   }
   /** Takes a message or a gap from any link. */
   receive(link, item) {
+    const next = __privateGet(this, _next);
+    const name = nameOf(item);
     if (link === __privateGet(this, _source)?.link) __privateMethod(this, _Stream_instances, take_fn).call(this, item);
-    else if (link === __privateGet(this, _next)?.link) __privateGet(this, _next).held.push(item);
+    else if (link === next?.link) {
+      if (name !== void 0 && __privateGet(this, _seen)?.delete(name)) next.met = true;
+      else if (name === void 0 && item.type === "message") __privateGet(this, _seen)?.add(name);
+      else next.held.set(name ?? item, item);
+    }
   }
   /** The link is gone. `emptied`: it had brought everything that the next one was not there for. */
   left(link, emptied) {
@@ -524,10 +533,7 @@ var Stream = class {
       __privateSet(this, _next, __privateSet(this, _seen, void 0));
       return;
     }
-    const names = next.held.filter(({ type }) => type === "message").map(nameOf);
-    const isRaw = __privateGet(this, _seen)?.has(void 0) || names.includes(void 0);
-    const meets = emptied || names.some((name) => __privateGet(this, _seen)?.has(name));
-    if (next.after === void 0 && (isRaw || !meets)) {
+    if (next.after === void 0 && (__privateGet(this, _seen)?.has(void 0) || !(emptied || next.met))) {
       next.seamless = false;
       if (next.live) __privateMethod(this, _Stream_instances, tellGap_fn).call(this, "reconnect", void 0);
     }
@@ -550,7 +556,7 @@ goOver_fn = function() {
   __privateSet(this, _next, void 0);
   __privateSet(this, _known, __privateGet(this, _seen));
   __privateSet(this, _seen, void 0);
-  for (const item of next?.held ?? []) __privateMethod(this, _Stream_instances, take_fn).call(this, item);
+  for (const item of next?.held.values() ?? []) __privateMethod(this, _Stream_instances, take_fn).call(this, item);
 };
 take_fn = function(item) {
   const { type, ...rest } = item;
@@ -561,7 +567,8 @@ take_fn = function(item) {
   }
   const name = nameOf(item);
   if (name !== void 0 && __privateGet(this, _known)?.has(name)) return;
-  __privateGet(this, _seen)?.add(name);
+  if (name !== void 0 && __privateGet(this, _next)?.held.delete(name)) __privateGet(this, _next).met = true;
+  else if (__privateGet(this, _seen) !== void 0) addUpTo(MAX_SEEN, __privateGet(this, _seen), name);
   this.position = item.position ?? this.position;
   if (name !== void 0 && __privateGet(this, _own).delete(name)) return;
   __privateSet(this, _known, void 0);
@@ -571,6 +578,13 @@ tellGap_fn = function(reason, position) {
   const where = this.channel === void 0 ? { direct: true } : { channel: this.channel };
   __privateGet(this, _owner2).emit("gap", { ...where, reason, ...position !== void 0 && { position } });
 };
+function addUpTo(max, latest, value) {
+  latest.add(value);
+  for (const oldest of latest) {
+    if (latest.size <= max) return;
+    latest.delete(oldest);
+  }
+}
 function nameOf(item) {
   return item.type === "message" ? item.position ?? item.id : void 0;
 }

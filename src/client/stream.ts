@@ -17,8 +17,10 @@ export interface Subscribed {
   readonly position?: string;
 }
 
-/** How many messages of its own a stream keeps in mind. */
+/** How many messages of its own a stream keeps in mind, and how many of the old link that the new one may bring: more
+ * than a gateway that works is behind. */
 const MAX_OWN = 1000;
+const MAX_SEEN = 10_000;
 
 /** What arrives on a link: a message or a gap. */
 export type Item = (Message & { type: 'message' }) | (Gap & { type: 'gap' });
@@ -43,9 +45,11 @@ export class Stream {
   readonly #deliver: (message: Message) => void;
   /** Whose messages count. */
   #source: Source | undefined;
-  /** While it goes over: whose messages will count, and what came over it before its time. */
-  #next: (Source & { readonly held: Item[] }) | undefined;
-  /** Names of the messages that came since a move began. */
+  /** While it goes over: whose messages will count, what it brought that the old link has not, and whether both have
+   * brought the same message. */
+  #next: (Source & { readonly held: Map<unknown, Item>; met: boolean }) | undefined;
+  /** While it goes over: names of what the old link brought that the new one has not; undefined stands for messages
+   * without a name, of either. */
   #seen: Set<string | undefined> | undefined;
   /** After a move: names of messages that the new link may bring once more. */
   #known: Set<string | undefined> | undefined;
@@ -77,7 +81,8 @@ export class Stream {
   begin(link: Link): void {
     const source = { link, after: this.position, live: false };
     if (!this.#source?.live) this.#source = { ...source, seamless: false };
-    else if (this.#source.link !== link) this.#next = { ...source, seamless: true, held: [] };
+    else if (this.#source.link !== link)
+      this.#next = { ...source, seamless: true, held: new Map(), met: false };
   }
 
   /** It is subscribed on this link. */
@@ -105,14 +110,19 @@ export class Stream {
 
   /** This client has published the message and does not want it. */
   own({ id, position = id }: { id: string | undefined; position: string | undefined }): void {
-    if (position !== undefined) this.#own.add(position);
-    for (const oldest of this.#own) if (this.#own.size > MAX_OWN) this.#own.delete(oldest);
+    if (position !== undefined) addUpTo(MAX_OWN, this.#own, position);
   }
 
   /** Takes a message or a gap from any link. */
   receive(link: Link, item: Item): void {
+    const next = this.#next;
+    const name = nameOf(item);
     if (link === this.#source?.link) this.#take(item);
-    else if (link === this.#next?.link) this.#next.held.push(item);
+    else if (link === next?.link) {
+      if (name !== undefined && this.#seen?.delete(name)) next.met = true;
+      else if (name === undefined && item.type === 'message') this.#seen?.add(name);
+      else next.held.set(name ?? item, item);
+    }
   }
 
   /** The link is gone. `emptied`: it had brought everything that the next one was not there for. */
@@ -126,10 +136,7 @@ export class Stream {
     }
     // With a history the new link brings all that the old one has not. Otherwise something may be lost, unless the old
     // one had come to where the new one begins; and messages of raw channels have no name to compare.
-    const names = next.held.filter(({ type }) => type === 'message').map(nameOf);
-    const isRaw = this.#seen?.has(undefined) || names.includes(undefined);
-    const meets = emptied || names.some((name) => this.#seen?.has(name));
-    if (next.after === undefined && (isRaw || !meets)) {
+    if (next.after === undefined && (this.#seen?.has(undefined) || !(emptied || next.met))) {
       next.seamless = false;
       if (next.live) this.#tellGap('reconnect', undefined);
     }
@@ -143,7 +150,7 @@ export class Stream {
     this.#next = undefined;
     this.#known = this.#seen;
     this.#seen = undefined;
-    for (const item of next?.held ?? []) this.#take(item);
+    for (const item of next?.held.values() ?? []) this.#take(item);
   }
 
   #take(item: Item): void {
@@ -155,7 +162,8 @@ export class Stream {
     }
     const name = nameOf(item);
     if (name !== undefined && this.#known?.has(name)) return;
-    this.#seen?.add(name);
+    if (name !== undefined && this.#next?.held.delete(name)) this.#next.met = true;
+    else if (this.#seen !== undefined) addUpTo(MAX_SEEN, this.#seen, name);
     this.position = item.position ?? this.position;
     if (name !== undefined && this.#own.delete(name)) return;
     // Both links bring messages in the same order: after one that is new, there are no more that are known.
@@ -166,6 +174,15 @@ export class Stream {
   #tellGap(reason: Gap['reason'], position: string | undefined): void {
     const where = this.channel === undefined ? ({ direct: true } as const) : { channel: this.channel };
     this.#owner.emit('gap', { ...where, reason, ...(position !== undefined && { position }) });
+  }
+}
+
+/** Adds to the latest, and forgets the oldest where there are too many. */
+function addUpTo<T>(max: number, latest: Set<T>, value: T): void {
+  latest.add(value);
+  for (const oldest of latest) {
+    if (latest.size <= max) return;
+    latest.delete(oldest);
   }
 }
 

@@ -1,6 +1,9 @@
 // The whole operator, with real gateways as pods. Each has an address of its own, because pods share their port.
 
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import pino from 'pino';
 import { afterAll, afterEach, beforeEach, expect, test } from 'vitest';
 import { KubeApi } from '../test/kube-api.ts';
@@ -171,6 +174,18 @@ test('shows the token that a policy names, from a Secret beside it', async () =>
   putPolicy('main', { adminTokenSecret: 'mine' });
   await start({ ADMIN_TOKEN: 'another-token-of-mine' });
   await reasonOf('main', 'Ready', 'Observing');
+});
+
+test('reads its token again when the file that holds it changes', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'tidegate-operator-'));
+  const file = join(folder, 'token');
+  writeFileSync(file, 'another-token-of-mine\n');
+  putPolicy('main');
+  await start({ ADMIN_TOKEN: '', ADMIN_TOKEN_FILE: file });
+  await reasonOf('main', 'Ready', 'Unauthorized');
+  writeFileSync(file, `${token}\n`);
+  await reasonOf('main', 'Ready', 'Observing');
+  rmSync(folder, { recursive: true });
 });
 
 test('never shows its own token in another namespace', async () => {

@@ -24,6 +24,7 @@ import {
   operatorSettings,
   readOperatorConfig,
 } from './platform/config.ts';
+import { Files } from './platform/files.ts';
 import { newId } from './platform/ids.ts';
 import { createLog, type Log, type Report } from './platform/logs.ts';
 import { version } from './platform/version.ts';
@@ -50,6 +51,23 @@ export async function startOperator(config: OperatorConfig, log: Log, kube = new
   const leads = () => (over?.aborted === false ? over : undefined);
   const onRestart = () => metrics.watchRestarts.inc();
 
+  let adminToken = config.ADMIN_TOKEN;
+  const files = new Files(log, metrics);
+  if (config.files.ADMIN_TOKEN !== undefined && adminToken !== undefined) {
+    files.watch({
+      setting: 'ADMIN_TOKEN_FILE',
+      path: config.files.ADMIN_TOKEN,
+      text: adminToken,
+      apply(text) {
+        const { parse, allowed } = operatorSettings.ADMIN_TOKEN.kind;
+        const token = parse(text);
+        if (token === undefined) throw new Error(`it must be ${allowed}`);
+        adminToken = token;
+        return {};
+      },
+    });
+  }
+
   const poller = new Poller();
   const applier = new Applier({ kube, poller, metrics, report, identity });
   const scope = config.WATCH_NAMESPACES === 'own' ? `/namespaces/${namespace}` : '';
@@ -72,7 +90,7 @@ export async function startOperator(config: OperatorConfig, log: Log, kube = new
     poller,
     policies,
     hpas,
-    tokens: new Tokens(kube, namespace, () => config.ADMIN_TOKEN),
+    tokens: new Tokens(kube, namespace, () => adminToken),
     applier,
     metrics,
     report,
@@ -124,6 +142,7 @@ export async function startOperator(config: OperatorConfig, log: Log, kube = new
   async function stop(): Promise<void> {
     // The lease first, so that the other replica goes on while this one ends.
     await leader.stop();
+    files.stop();
     await serving?.stop();
     await reconciler.stop();
     await Promise.all([policies.stop(), hpas.stop()]);

@@ -83,6 +83,19 @@ export function createOperatorMetrics(version: string) {
       'outcome',
     ]),
     writes: counter('writes_total', 'What the leader wrote, by kind and outcome.', ['kind', 'outcome']),
+    configReloads: counter(
+      'config_reloads_total',
+      'Files that have changed since the start, by whether what they hold could be used.',
+      ['file', 'result'],
+    ),
+    configValid: gauge(
+      'config_file_valid',
+      'Whether what is in use is what the file holds: 1, or 0 while it cannot be used and what it held before goes on.',
+      ['file'],
+    ),
+    configLoaded: gauge('config_loaded_timestamp_seconds', 'When what is in use of the file was read.', [
+      'file',
+    ]),
     buildInfo: gauge('build_info', 'Always 1; the labels say what is running.', ['version', 'node']),
   };
   metrics.buildInfo.set({ version, node: process.version }, 1);

@@ -202,7 +202,7 @@ export const operatorSettings = {
   OPERATOR_NAMESPACE: { group: operator, kind: objectName, defaultText: 'that of the pod, or of the kubeconfig', help: 'Namespace of the operator itself.' },
   WATCH_NAMESPACES: { group: operator, kind: choice('own', 'all'), default: 'own', help: 'Whose connection policies it works on: those in its own namespace, or all.' },
   METRICS_API_PORT: { group: operator, kind: integer(1, 65_535), help: 'Port of the metrics API, `custom.metrics.k8s.io`, over TLS. Unset: it is not served.' },
-  ADMIN_TOKEN: { group: operator, kind: text, secret: true, help: 'What pods in its own namespace ask for on their admin port. Policies elsewhere name a Secret.' },
+  ADMIN_TOKEN: { group: operator, kind: bearer, secret: true, help: 'What pods in its own namespace ask for on their admin port. Policies elsewhere name a Secret. `ADMIN_TOKEN_FILE` is read again when it changes.' },
   POD_NAME: { group: operator, kind: text, defaultText: 'the host name', help: 'Name of this replica in the Lease, in logs and in events.' },
   LOG_LEVEL: { group: operator, kind: choice('trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'), default: 'info', help: 'Least level that is logged.' },
 } as const satisfies Record<string, Setting<never> | Setting>;
@@ -224,6 +224,9 @@ export type Config = { readonly [K in keyof Settings]: ValueOf<Settings[K]> } & 
 /** The value of every setting of the operator. */
 export type OperatorConfig = {
   readonly [K in keyof typeof operatorSettings]: ValueOf<(typeof operatorSettings)[K]>;
+} & {
+  /** As those of {@link Config}. */
+  readonly files: Readonly<Partial<Record<keyof typeof operatorSettings, string>>>;
 };
 
 type Env = Readonly<Record<string, string | undefined>>;

@@ -17,6 +17,9 @@ export interface WatchedFile {
   apply(text: string): Promise<Details> | Details;
 }
 
+/** The metrics that say what came of it. */
+export type FileMetrics = Pick<Metrics, 'configReloads' | 'configValid' | 'configLoaded'>;
+
 /** What is told of a text that was put into use. Never a secret. */
 export type Details = Readonly<Record<string, number | string>>;
 
@@ -37,13 +40,13 @@ const INTERVAL_MS = 1000;
  * same on every file system, and where Kubernetes swaps the symbolic link of the whole folder. They are small. */
 export class Files {
   readonly #log: Log;
-  readonly #metrics: Metrics;
+  readonly #metrics: FileMetrics;
   readonly #intervalMs: number;
   readonly #watches: Watch[] = [];
   #timer: NodeJS.Timeout | undefined;
   #stopped = false;
 
-  constructor(log: Log, metrics: Metrics, intervalMs = INTERVAL_MS) {
+  constructor(log: Log, metrics: FileMetrics, intervalMs = INTERVAL_MS) {
     this.#log = log;
     this.#metrics = metrics;
     this.#intervalMs = intervalMs;

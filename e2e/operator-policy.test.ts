@@ -21,9 +21,7 @@ let before: readonly string[];
 
 useSpace('operator-policy', async (space) => {
   before = await contents(space.namespace);
-  release = await Release.install(space, {
-    values: { ...operatedValues, redis: { persistence: { enabled: false } } },
-  });
+  release = await Release.install(space, { values: operatedValues });
   await release.pods(2);
   await operatorReady(release);
 });
@@ -163,10 +161,10 @@ test('an upgrade brings the kind up to date, leaves a newer one alone, and nothi
   expect((await contents(release.namespace)).filter((it) => it.includes('-crd'))).toEqual([]);
 });
 
-test('an uninstall leaves the kind, and nothing else', async () => {
+test('an uninstall leaves the kind and the volume of Redis, and nothing else', async () => {
   await release.helm(['uninstall', release.name]);
   await eventually('the pods to be gone', 120, async () => (await release.allPods()).length === 0);
-  await expectContents(release, before);
+  await expectContents(release, [...before, `persistentvolumeclaim/data-${release.fullname}-redis-0`]);
   const left = await kubectl(
     'get',
     'clusterrole,clusterrolebinding,validatingadmissionpolicy',

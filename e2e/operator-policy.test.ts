@@ -128,10 +128,14 @@ test('of a pod the operator can change its deletion cost, and nothing else', asy
     { metadata: { finalizers: ['example.com/x'] } },
     { metadata: { ownerReferences: null } },
     { spec: { activeDeadlineSeconds: 1 } },
-    { spec: { containers: [{ name: 'gateway', image: 'other' }] } },
   ]) {
     await expect(patch(body), JSON.stringify(body)).rejects.toThrow(/the operator may change/);
   }
+  // What it is all about.
+  const image = [{ op: 'replace', path: '/spec/containers/0/image', value: 'other' }];
+  await expect(kube.patch(`/api/v1/namespaces/${namespace}/pods/${pod.name}`, 'json', image)).rejects.toThrow(
+    /the operator may change/,
+  );
   for (const [verb, path] of [
     ['get', `/api/v1/namespaces/${namespace}/secrets/${fullname}-auth`],
     ['list', `/api/v1/namespaces/${namespace}/secrets`],

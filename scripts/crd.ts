@@ -22,6 +22,12 @@ const rules: readonly { readonly rule: string; readonly message: string; readonl
       'a StatefulSet removes its highest ordinal whatever the deletion costs are: set scaleIn.protect to false',
     fieldPath: '.scaleIn.protect',
   },
+  // The minimum in the schema is cut to a whole number where the value is one, so that 1 would pass.
+  {
+    rule: 'self.rebalance.maxSkew >= 1.05',
+    message: 'rebalance.maxSkew must be 1.05 or more: pods are never even to the last connection',
+    fieldPath: '.rebalance.maxSkew',
+  },
   {
     rule: '!has(self.rebalance.window) || self.rebalance.window.days.all(day, self.rebalance.window.days.filter(it, it == day).size() == 1)',
     message: 'rebalance.window.days names a day twice',

@@ -30,6 +30,8 @@ export class Counting {
   readonly #heard = new Map<string, Map<string, number[]>>();
   /** Of each channel: how many messages have been acknowledged. All of them have, in order. */
   readonly #published = new Map<string, number>();
+  /** Of each channel: the message that is being published. */
+  readonly #unanswered = new Map<string, number>();
   readonly #publishing: Promise<void>[] = [];
   #isResting = false;
   /** Whatever clients were told that must not happen: gaps and errors. */
@@ -76,6 +78,13 @@ export class Counting {
    * of gaps. */
   async expectEverything(): Promise<void> {
     this.#isResting = true;
+    await until(
+      () => {
+        if (this.#unanswered.size === 0) return true;
+        throw new Error([...this.#unanswered].map(([channel, at]) => `${at} on ${channel}`).join(', '));
+      },
+      { what: 'every publish to be answered', timeoutMs: 60_000 },
+    );
     await Promise.all(this.#publishing);
     const least = Math.min(...this.#published.values());
     await until(() => this.#isHeard(least), { what: 'the last messages', timeoutMs: 60_000 }).catch(() => {
@@ -113,10 +122,13 @@ export class Counting {
   async #publish(client: Client, channel: string, everyMs: number): Promise<void> {
     for (let number = 1; !this.#isResting; number += 1) {
       try {
+        this.#unanswered.set(channel, number);
         await client.channel(channel).publish(number);
       } catch (error) {
         if (!this.#isResting) this.faults.push(`publishing ${number} to ${channel}: ${error}`);
         return;
+      } finally {
+        this.#unanswered.delete(channel);
       }
       this.#published.set(channel, number);
       await delay(everyMs);

@@ -900,6 +900,28 @@ describe('moving', () => {
     expect(slow.heard.map(([, data]) => data)).toEqual(['b']);
   });
 
+  it('asks the new gateway again for what the old one had not answered when its time was over', async () => {
+    const { client, platform, first, sockets } = await openFake(['room:1']);
+    first.say(goodbye);
+    await platform.pass(1000);
+    sockets[1]?.welcome();
+    // The new gateway has not caught up yet, so this takes the old way.
+    const publishing = watch(client.channel('room:1').publish('x', { key: 'k' }));
+    await settle();
+    expect(first.takeOne('publish')).toMatchObject({ key: 'k' });
+    await platform.pass(3800);
+    expect(first.closedWith).toBe(1000);
+    sockets[1]?.sync();
+    await settle();
+    sockets[1]?.subscribeAll();
+    await settle();
+    const [again = {}] = sockets[1]?.sent.filter(({ type }) => type === 'publish') ?? [];
+    expect(again).toMatchObject({ key: 'k' });
+    sockets[1]?.ok(again, { id: 'i' });
+    await settle();
+    expect(publishing.value).toMatchObject({ id: 'i' });
+  });
+
   it('does not ask for ever where a gateway does not know how to catch up', async () => {
     const { platform, first, sockets } = await openFake(['room:1']);
     first.say(goodbye);

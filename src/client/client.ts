@@ -316,8 +316,9 @@ export class Client {
     if (old === undefined) return;
     this.#leaving = undefined;
     this.#leaveTimer.clear();
-    void old.close();
+    // First, so that what it has not answered is not asked there again.
     this.#left(old, emptied);
+    void old.close();
     this.#events.emit('move', { code: this.#gone?.code ?? 0 });
   }
 

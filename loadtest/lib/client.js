@@ -1068,8 +1068,8 @@ leave_fn = function(emptied) {
   if (old === void 0) return;
   __privateSet(this, _leaving, void 0);
   __privateGet(this, _leaveTimer).clear();
-  void old.close();
   __privateMethod(this, _Client_instances, left_fn).call(this, old, emptied);
+  void old.close();
   __privateGet(this, _events2).emit("move", { code: __privateGet(this, _gone2)?.code ?? 0 });
 };
 left_fn = function(link, emptied) {

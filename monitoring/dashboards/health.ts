@@ -156,7 +156,7 @@ export const health: Dashboard = {
           alert: 'TidegateDeliveryErrorBudgetBurn',
         },
         {
-          title: 'Connections',
+          title: 'Connections over time',
           description:
             'All pods together. Good: a line without steps. A step down that comes back at once is clients that had to reconnect.',
           kind: 'lines',

@@ -9,6 +9,7 @@ import {
   KubeConfig,
   type KubernetesListObject,
   type KubernetesObject,
+  type V1ObjectMeta,
   type V1Pod,
   Watch,
 } from '@kubernetes/client-node';
@@ -115,17 +116,45 @@ export async function watch<T extends KubernetesObject>(
   };
 }
 
-/** Deletes the namespaces of a run, and waits until they are gone. */
-export async function deleteNamespaces(run: string, tell: (names: readonly string[]) => void): Promise<void> {
+/** Deletes everything of a run, and waits until it is gone. */
+export async function deleteRun(run: string, tell: (names: readonly string[]) => void): Promise<void> {
   const left = async () => {
     const { items } = await core.listNamespace({ labelSelector: `${runLabel}=${run}` });
     return items.map(({ metadata }) => metadata?.name ?? '');
   };
   const names = await left();
+  const { items } = await core.listNamespace();
+  const others = items.map(({ metadata }) => metadata?.name ?? '').filter((it) => !names.includes(it));
+  // First, and also of namespaces that are gone already: an API that nobody serves any more keeps namespaces from going.
+  const objects = await clusterWide((it) => it.startsWith(`${run}-`) && !others.includes(it));
+  if (names.length + objects.length === 0) return;
+  tell([...objects, ...names]);
+  if (objects.length > 0) await kubectl('delete', '--ignore-not-found', ...objects);
   if (names.length === 0) return;
-  tell(names);
   await kubectl('delete', 'namespace', '--wait=false', '--ignore-not-found', ...names);
   await eventually(`the namespaces ${names.join(', ')} to be gone`, 300, async () => {
     return (await left()).length === 0;
   });
+}
+
+/** What helm has made outside of any namespace for releases in such namespaces, as `kind/name`. */
+export async function clusterWide(isIn: (namespace: string) => boolean): Promise<readonly string[]> {
+  const kinds = await listable(false);
+  const list = JSON.parse(await kubectl('get', kinds.join(), '--output', 'json')) as {
+    items: { apiVersion: string; kind: string; metadata: V1ObjectMeta }[];
+  };
+  return list.items
+    .filter(({ metadata }) => isIn(metadata.annotations?.['meta.helm.sh/release-namespace'] ?? ''))
+    .map(({ apiVersion, kind, metadata }) => {
+      const [version, group] = apiVersion.split('/').reverse();
+      return `${kind.toLowerCase()}${group ? `.${version}.${group}` : ''}/${metadata.name}`;
+    });
+}
+
+/** The kinds that can be listed, with or without a namespace. */
+export async function listable(isNamespaced: boolean): Promise<readonly string[]> {
+  const output = await kubectl(
+    ...['api-resources', '--verbs=list', `--namespaced=${isNamespaced}`, '--output', 'name'],
+  );
+  return output.split('\n').filter((it) => it !== '');
 }

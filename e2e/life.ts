@@ -2,7 +2,7 @@
 
 import { expect, test } from 'vitest';
 import { until } from '../test/until.ts';
-import { apps, core, eventually } from './cluster.ts';
+import { apps, clusterWide, core, eventually, listable } from './cluster.ts';
 import { kubectl } from './programs.ts';
 import type { Release } from './release.ts';
 
@@ -46,7 +46,7 @@ export function testLife(get: () => { release: Release; before: readonly string[
       `persistentvolumeclaim/data-${release.fullname}-redis-0`,
       ...testPod,
     ]);
-    expect(await clusterWide(release.namespace)).toEqual([]);
+    expect(await clusterWide((it) => it === release.namespace)).toEqual([]);
   });
 }
 
@@ -75,27 +75,9 @@ export async function expectContents({ namespace }: Release, wanted: readonly st
 
 /** Everything in a namespace, as `kind/name`. */
 export async function contents(namespace: string): Promise<readonly string[]> {
-  const kinds = await listable(true);
+  const kinds = (await listable(true)).filter((it) => !UNCOUNTED.includes(it));
   const output = await kubectl(
     ...['--namespace', namespace, 'get', kinds.join(), '--ignore-not-found', '--output', 'name'],
   );
   return output.split('\n').filter((it) => it !== '');
-}
-
-/** What helm made for a release of this namespace outside of any namespace. */
-async function clusterWide(namespace: string): Promise<readonly string[]> {
-  const kinds = await listable(false);
-  const list = JSON.parse(await kubectl('get', kinds.join(), '--output', 'json')) as {
-    items: { kind: string; metadata: { name: string; annotations?: Record<string, string> } }[];
-  };
-  return list.items
-    .filter(({ metadata }) => metadata.annotations?.['meta.helm.sh/release-namespace'] === namespace)
-    .map(({ kind, metadata }) => `${kind}/${metadata.name}`);
-}
-
-async function listable(isNamespaced: boolean): Promise<readonly string[]> {
-  const output = await kubectl(
-    ...['api-resources', '--verbs=list', `--namespaced=${isNamespaced}`, '--output', 'name'],
-  );
-  return output.split('\n').filter((it) => it !== '' && !UNCOUNTED.includes(it));
 }

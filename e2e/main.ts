@@ -3,7 +3,7 @@
 import { spawn } from 'node:child_process';
 import { readFileSync, rmSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { addressOf, deleteNamespaces, eventually } from './cluster.ts';
+import { addressOf, deleteRun, eventually } from './cluster.ts';
 import { apply, exists, run, runToEnd } from './programs.ts';
 import { artifacts, givenImage, image, loadCommand, runLabel, runName, say } from './settings.ts';
 
@@ -22,7 +22,7 @@ async function main(): Promise<number> {
   rmSync(artifacts, { recursive: true, force: true });
   await findTools();
   await findCluster();
-  await deleteNamespaces(runName, (names) => say('e2e', `removing what a run has left: ${names.join(', ')}`));
+  await deleteRun(runName, (names) => say('e2e', `removing what a run has left: ${names.join(', ')}`));
   try {
     await bringImage();
     const relay = await openRelay();
@@ -32,7 +32,7 @@ async function main(): Promise<number> {
     say('e2e', `took ${Math.round((performance.now() - startedMs) / 1000)} s`);
     return code;
   } finally {
-    await deleteNamespaces(runName, () => say('e2e', 'deleting what is left'));
+    await deleteRun(runName, () => say('e2e', 'deleting what is left'));
   }
 }
 

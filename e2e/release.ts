@@ -29,7 +29,8 @@ export const imageValues = imageValuesOf(image);
 /** Values that suit most scenarios: pods that leave quickly and fit beside those of other scenarios. */
 export const quickValues: Values = {
   ...imageValues,
-  preStopSeconds: 1,
+  // Long enough that new connections no longer come to a pod that drains, also where kube-proxy is slow.
+  preStopSeconds: 2,
   // Long enough that clients on a busy machine have moved before they are cut.
   drainSeconds: 10,
   resources: { requests: { cpu: '10m', memory: '64Mi' } },

@@ -9,12 +9,12 @@ import { useSpace } from './space.ts';
 
 const PODS = 3;
 const SUBSCRIBERS = 45;
-const DRAIN_SECONDS = 15;
+const DRAIN_SECONDS = 20;
 
 let release: Release;
 
 const space = useSpace('roll', async (space) => {
-  const values = { ...quickValues, replicaCount: PODS, drainSeconds: DRAIN_SECONDS };
+  const values = { ...quickValues, replicaCount: PODS, preStopSeconds: 5, drainSeconds: DRAIN_SECONDS };
   release = await Release.install(space, { values });
   await release.pods(PODS);
 });

@@ -239,7 +239,7 @@ function legend(lines: readonly Line[], y: number): string {
   const parts: string[] = [];
   let right = WIDTH - RIGHT;
   for (const { label, color, dashed } of lines.filter((line) => line.label !== '').toReversed()) {
-    const width = label.length * 6.4 + 4;
+    const width = widthOf(label);
     parts.push(
       text(right, y, label, { color: INK, size: 12, anchor: 'end' }),
       `<line x1="${num(right - width - 26)}" x2="${num(right - width - 6)}" y1="${y - 4}" y2="${y - 4}" stroke="${color}" stroke-width="2.5"${dashed ? ' stroke-dasharray="5 4"' : ''}/>`,
@@ -247,6 +247,14 @@ function legend(lines: readonly Line[], y: number): string {
     right -= width + 44;
   }
   return parts.join('\n');
+}
+
+/** Roughly, as nobody measures text here: letters are narrow, usual or wide. */
+function widthOf(label: string): number {
+  return [...label].reduce(
+    (sum, letter) => sum + (/[mwMW]/.test(letter) ? 11 : /[ijltf.,: 1]/.test(letter) ? 4.2 : 7.3),
+    0,
+  );
 }
 
 function path(

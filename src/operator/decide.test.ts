@@ -232,7 +232,8 @@ test('a condition keeps its time for as long as its status stays', () => {
 test('what was given up stays given up with a new leader, until pods change, the spec does or an hour has passed', () => {
   const never = (round: number) => {
     const atMs = NOW_MS + round * ROUND_MS;
-    return anObservation([aPod('a', 900, {}, { atMs }), aPod('b', 0, {}, { atMs })]);
+    const shed = { asked: round, moved: 0, stayed: round, outstanding: 0 };
+    return anObservation([aPod('a', 900, {}, { atMs, shed }), aPod('b', 0, {}, { atMs })]);
   };
   const decision = last(rounds(aPolicy(), never, 160));
   expect(decision.status.state).toBe('Ineffective');
@@ -263,6 +264,18 @@ test('by load, hot pods give away as many connections as make the load even, and
   expect(hotter).toBe(650);
   expect(colder).toBe(1400);
   expect(decide(aPolicy(), hot(0), undefined, NOW_MS).status.state).toBe('Even');
+});
+
+test('a probe in which nobody could be asked is no sign of the load balancer, and is made again soon', () => {
+  const young = (round: number) => {
+    const atMs = NOW_MS + round * ROUND_MS;
+    return anObservation([aPod('a', 900, {}, { atMs, movable: 0 }), aPod('b', 0, {}, { atMs })]);
+  };
+  const states = rounds(aPolicy({ rebalance: { minAge: '5s' } }), young, 100).map(
+    ({ status }) => status.state,
+  );
+  expect(new Set(states)).toEqual(new Set(['Confirming', 'Probing', 'NothingMovable']));
+  expect(states.at(-1)).not.toBe('Ineffective');
 });
 
 test('where plain clients may be closed, pods that cannot count them as movable are asked all the same', () => {

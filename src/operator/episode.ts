@@ -110,6 +110,11 @@ export function hasLanded({ members }: Facts, { moved }: Episode): boolean {
   return moved > 0 || !tellsShed(members);
 }
 
+/** Whether nobody has been asked since it is of this kind. */
+export function hasAskedNobody({ members }: Facts, { asked, check }: Episode): boolean {
+  return tellsShed(members) && asked === check.asked;
+}
+
 /** Looks now and then whether those who were asked have moved. */
 export function checkEffect(facts: Facts, episode: Episode): Episode {
   const { nowMs, members, ratePerSecond } = facts;

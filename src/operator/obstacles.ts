@@ -3,7 +3,7 @@
 import type { Census, Silent } from './census.ts';
 import type { Evenness } from './evenness.ts';
 import type { Observation } from './observation.ts';
-import type { Policy, Reason } from './policy.ts';
+import { durationSeconds, type Policy, type Reason } from './policy.ts';
 import { isOpen } from './window.ts';
 
 export interface Obstacle {
@@ -17,6 +17,8 @@ export interface Obstacle {
 export const SILENCE_GRACE_MS = 12_000;
 /** A pod that is not ready by then may never be, and is not waited for. */
 const STARTING_MS = 120_000;
+/** What a gateway takes for `minAgeSeconds` where no ceiling stands. */
+const OWN_MIN_AGE_SECONDS = 30;
 
 /** What the person who wrote the policy forbids, or what is not there to act on. */
 export function plainObstacle(
@@ -122,7 +124,7 @@ export function passingObstacle(
 export function inabilityObstacle(
   { members }: Pick<Census, 'members'>,
   { fair }: Evenness,
-  { by, plain }: Policy['spec']['rebalance'],
+  { by, plain, minAge }: Policy['spec']['rebalance'],
 ): Obstacle | undefined {
   const full = members.filter(
     ({ answer, cores }) => (by === 'load' ? (cores ?? 0) : answer.connections) > fair,
@@ -133,8 +135,11 @@ export function inabilityObstacle(
       message: 'the pods take no ceilings: their answer lacks `movable`; see docs/operator.md',
     };
   }
-  // A pod cannot count plain clients as movable before a ceiling tells it that they are.
-  if (!plain && full.every(({ answer }) => (answer.movable ?? 0) === 0)) {
+  // Before a ceiling tells it the terms of the policy, a pod counts by its own: older than half a minute, not plain.
+  const ownTerms = !plain && durationSeconds(minAge) >= OWN_MIN_AGE_SECONDS;
+  const cannotMove = ({ answer }: Census['members'][number]) =>
+    (ownTerms && answer.movable === 0) || (!plain && (answer.immovable ?? 0) >= answer.connections);
+  if (full.every(cannotMove)) {
     return {
       reason: 'NothingMovable',
       message: 'the full pods have only clients that cannot move, or that came a moment ago',

@@ -11,6 +11,7 @@ import {
   type Facts,
   failureOf,
   type GivenUp,
+  hasAskedNobody,
   hasLanded,
   hundredths,
   planOf,
@@ -135,13 +136,13 @@ class Round {
     const { episode, resume } = this.#before;
     if (episode === undefined && !resume && evenness.verdict !== 'uneven') return this.#even(evenness);
 
-    const obstacle =
-      passingObstacle(this.#observation, this.#census, this.#nowMs) ??
-      inabilityObstacle(this.#census, evenness, rules);
-    if (obstacle !== undefined) return this.#stopFor(obstacle);
+    const passing = passingObstacle(this.#observation, this.#census, this.#nowMs);
+    if (passing !== undefined) return this.#stopFor(passing);
 
     if (episode !== undefined) return this.#goOn(evenness, count(episode, this.#census.shed));
     if (resume) return this.#begin(evenness, this.#before);
+    const inability = inabilityObstacle(this.#census, evenness, rules);
+    if (inability !== undefined) return this.#stopFor(inability);
     return this.#mayBegin(evenness);
   }
 
@@ -231,7 +232,7 @@ class Round {
       const checked = checkEffect(this.#facts, moving);
       const failed = failureOf(this.#facts, checked);
       if (failed !== undefined) return this.#giveUp(failed, checked, before);
-      if (checked.check.idle >= IDLE_CHECKS) return this.#endIdle(checked, before);
+      if (checked.check.idle >= IDLE_CHECKS) return this.#endIdle(checked, before, IDLE_REST_MS);
       // A connection or two that happened to move somewhere prove nothing.
       const works =
         checked.check !== moving.check && checked.check.failures === 0 && checked.check.idle === 0;
@@ -241,6 +242,7 @@ class Round {
     }
     const probing = asKind(this.#facts, now, 'probing');
     if (this.#nowMs - probing.kindSinceMs >= PROBE_MS) {
+      if (hasAskedNobody(this.#facts, probing)) return this.#endIdle(probing, before, PROBE_REST_MS);
       return this.#endProbe(receiving.length > 0 ? 'MovesFail' : 'NotReceiving', probing, before);
     }
     return this.#act(evenness, probeLevels(this.#members, all), probing, before, []);
@@ -358,13 +360,16 @@ class Round {
     });
   }
 
-  #endIdle(episode: Episode, before: RebalanceMemory): RebalanceDecision {
-    return this.#idle('NothingMovable', 'the full pods had nobody to ask for two minutes', {
+  /** The full pods had nobody to ask. */
+  #endIdle(episode: Episode, before: RebalanceMemory, restMs: number): RebalanceDecision {
+    const message =
+      'the full pods have only clients that cannot move, came a moment ago or were asked lately';
+    return this.#idle('NothingMovable', message, {
       ...before,
       episode: undefined,
       past: this.#past(episode),
-      rest: { untilMs: this.#nowMs + IDLE_REST_MS, reason: 'NothingMovable' },
-      last: this.#ended(episode, 'NothingMovable'),
+      rest: { untilMs: this.#nowMs + restMs, reason: 'NothingMovable' },
+      last: episode.announced ? this.#ended(episode, 'NothingMovable') : before.last,
     });
   }
 

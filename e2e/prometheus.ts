@@ -126,6 +126,16 @@ export class Prometheus {
     return first && Number(first.value[1]);
   }
 
+  /** What went wrong when rules were evaluated. */
+  async ruleErrors(): Promise<string[]> {
+    const { text } = await call(`${this.#url}/api/v1/rules`);
+    type Rule = { name: string; health: string; lastError?: string };
+    const { data } = JSON.parse(text) as { data: { groups: { rules: Rule[] }[] } };
+    return data.groups.flatMap(({ rules }) =>
+      rules.flatMap(({ name, health, lastError }) => (health === 'ok' ? [] : [`${name}: ${lastError}`])),
+    );
+  }
+
   /** The alerts that fire, with their labels and annotations. */
   async firing(): Promise<FiringAlert[]> {
     const { text } = await call(`${this.#url}/api/v1/alerts`);

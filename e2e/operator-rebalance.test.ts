@@ -14,7 +14,8 @@ const CLIENTS = Number(process.env.E2E_CLIENTS || 600);
 const MAX_SKEW = 1.15;
 /** Of what must move at the least. */
 const MAX_MOVES = 1.2;
-const MAX_ATTEMPTS = 2.5;
+/** Of what a load balancer that picks at random needs to find a new pod: 2 to 4 pods takes two tries, so 2.5. */
+const MAX_ATTEMPTS = 1.25;
 
 let release: Release;
 let fleet: Ask;
@@ -35,7 +36,7 @@ const space = useSpace('operator-rebalance', async (space) => {
   const env = {
     URL: `ws://${service.spec?.clusterIP}:8080/ws`,
     COUNT: String(CLIENTS),
-    EVERY_MS: '1000',
+    EVERY_MS: String(Math.max(1000, CLIENTS / 2)),
   };
   fleet = await runInside(space.namespace, 'fleet.mjs', env);
   await eventually('the fleet to be complete', 240, async () => (await state()).ready);
@@ -56,21 +57,31 @@ async function state(method = 'GET', path = '/'): Promise<FleetState> {
   return JSON.parse(await fleet(method, path)) as FleetState;
 }
 
-/** How often a client that moves was sent on, over all pods that are there. */
-async function sentOn(): Promise<number> {
-  const { data } = await core.readNamespacedSecret({
-    name: `${release.fullname}-auth`,
-    namespace: release.namespace,
-  });
+interface PodAnswer {
+  readonly connections: number;
+  readonly refused: { readonly moving?: number };
+}
+
+/** What the pods that stay say of themselves. */
+async function answers(): Promise<Map<string, PodAnswer>> {
+  const { namespace, fullname } = release;
+  const { data } = await core.readNamespacedSecret({ name: `${fullname}-auth`, namespace });
   const token = Buffer.from(data?.['admin-token'] ?? '', 'base64').toString();
-  let sum = 0;
-  for (const { status } of await release.allPods()) {
-    const { text } = await call(`http://${status?.podIP}:9090/connections`, {
-      headers: { authorization: `Bearer ${token}` },
-    });
-    sum += (JSON.parse(text) as { refused: { moving?: number } }).refused.moving ?? 0;
-  }
-  return sum;
+  const headers = { authorization: `Bearer ${token}` };
+  const found = (await release.allPods()).map(async ({ metadata, status }) => {
+    const { text } = await call(`http://${status?.podIP}:9090/connections`, { headers });
+    return [metadata?.name ?? '', JSON.parse(text) as PodAnswer] as const;
+  });
+  return new Map(await Promise.all(found));
+}
+
+async function connections(): Promise<Map<string, number>> {
+  return new Map([...(await answers())].map(([name, { connections }]) => [name, connections]));
+}
+
+/** How often a client that moves was sent on, over all pods. */
+async function sentOn(): Promise<number> {
+  return [...(await answers()).values()].reduce((sum, { refused }) => sum + (refused.moving ?? 0), 0);
 }
 
 /** Adds pods, waits until all have their share, and looks at what that took. `during` happens once it has begun. */
@@ -83,14 +94,21 @@ async function spread(pods: number, during: () => Promise<void>): Promise<void> 
   await eventually('connections to move', 120, async () => (await state()).moves > before.moves);
   await during();
   await eventually(`${pods} pods to be even`, 240, async () => {
-    const status = await statusOf(release.namespace, release.fullname);
-    if ((status.skew ?? 9) <= MAX_SKEW && status.readyPods === pods && status.state === 'Even') return true;
-    throw new Error(`skew ${status.skew}: ${status.message}`);
+    const counts = [...(await connections()).values()];
+    const skew = (Math.max(...counts) * counts.length) / counts.reduce((sum, count) => sum + count, 0);
+    if (counts.length === pods && skew <= MAX_SKEW) return true;
+    throw new Error(`skew ${skew}: ${counts}`);
   });
   const seconds = Math.round((performance.now() - beganMs) / 1000);
+  // What it does beyond that counts, too.
+  await eventually('the operator to be content', 120, async () => {
+    const status = await statusOf(release.namespace, release.fullname);
+    return status.readyPods === pods && status.state === 'Even';
+  });
   const after = await state();
   const [moved, attempts] = [after.moves - before.moves, (await sentOn()) - before.sentOn];
-  const least = CLIENTS * (1 - was / pods);
+  const least = Math.round(CLIENTS * (1 - was / pods));
+  const triesOfOne = pods / (pods - was);
   space.say(
     `${was} to ${pods} pods, ${CLIENTS} clients: even in ${seconds} s, ${moved} moved of ${least} at the least, ` +
       `in ${moved + attempts} attempts`,
@@ -98,7 +116,7 @@ async function spread(pods: number, during: () => Promise<void>): Promise<void> 
   expect(after.faults).toEqual([]);
   expect(after.open).toBe(CLIENTS);
   expect(moved).toBeLessThanOrEqual(MAX_MOVES * least);
-  expect(moved + attempts).toBeLessThanOrEqual(MAX_ATTEMPTS * least);
+  expect(moved + attempts).toBeLessThanOrEqual(MAX_ATTEMPTS * triesOfOne * least);
 }
 
 test('two new pods beside two get their share, and nobody misses anything', {

@@ -2,10 +2,11 @@
 
 import { describe } from 'vitest';
 import { contents, testLife } from './life.ts';
-import { isInstalled, Release } from './release.ts';
+import { exists } from './programs.ts';
+import { Release } from './release.ts';
 import { useSpace } from './space.ts';
 
-const hasHelm3 = await isInstalled('helm3');
+const hasHelm3 = await exists('helm3', 'version');
 
 describe.skipIf(!hasHelm3)(`with Helm 3${hasHelm3 ? '' : ' (skipped: there is no program helm3)'}`, () => {
   let release: Release;

@@ -6,7 +6,7 @@ import { type Client, type ConnectOptions, connect } from '../src/client/client.
 import { token } from '../test/tokens.ts';
 import { TestClient } from '../test/websocket.ts';
 import { core, eventually, isReady } from './cluster.ts';
-import { run, runToEnd } from './programs.ts';
+import { run } from './programs.ts';
 import { image } from './settings.ts';
 import type { Space } from './space.ts';
 import { agent, call, TunnelWebSocket } from './tunnel.ts';
@@ -65,6 +65,7 @@ export class Release {
   /** The values it was installed or upgraded with last. */
   values: Values;
   readonly #helm: string;
+  #helmVersion = '';
   #chart: string;
 
   private constructor(namespace: string, options: InstallOptions) {
@@ -79,6 +80,7 @@ export class Release {
   /** Installs the chart, with {@link quickValues} unless others are given. Does not wait for it. */
   static async install({ namespace, say }: Space, options: InstallOptions = {}): Promise<Release> {
     const release = new Release(namespace, options);
+    release.#helmVersion = await run(release.#helm, ['version', '--short']);
     say(`${release.#helm} install ${release.name}`);
     release.notes = await release.helm(
       ['install', release.name, release.#chart, '--values', '-'],
@@ -107,9 +109,9 @@ export class Release {
     return run('kubectl', ['--namespace', this.namespace, ...args]);
   }
 
-  /** Whether Helm 3 has installed it. */
+  /** Whether Helm 3 has installed it, whatever the program is called. */
   get isHelm3(): boolean {
-    return this.#helm === 'helm3';
+    return this.#helmVersion.startsWith('v3');
   }
 
   // ── Its pods ──────────────────────────────────────────────────────────────────────────────────
@@ -206,13 +208,4 @@ export type Pods = readonly [Pod, Pod, ...Pod[]];
 
 function podOf({ metadata, status }: V1Pod): Pod {
   return { name: metadata?.name ?? '', address: status?.podIP ?? '' };
-}
-
-/** Whether this program is installed here. Scenarios that need it are skipped otherwise. */
-export async function isInstalled(program: string): Promise<boolean> {
-  try {
-    return (await runToEnd(program, ['version'])).code === 0;
-  } catch {
-    return false;
-  }
 }

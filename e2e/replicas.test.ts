@@ -2,10 +2,11 @@
 
 import { describe, expect, test } from 'vitest';
 import { apps, eventually } from './cluster.ts';
-import { isInstalled, quickValues, Release, type Values } from './release.ts';
+import { exists } from './programs.ts';
+import { quickValues, Release, type Values } from './release.ts';
 import { useSpace } from './space.ts';
 
-const hasHelm3 = await isInstalled('helm3');
+const hasHelm3 = await exists('helm3', 'version');
 
 for (const helm of ['helm', 'helm3'] as const) {
   const isHere = helm === 'helm' || hasHelm3;

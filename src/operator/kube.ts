@@ -62,6 +62,7 @@ export interface RequestSettings {
   readonly contentType?: string;
   readonly signal?: AbortSignal | undefined;
   readonly timeoutMs?: number;
+  readonly agent?: Agent;
 }
 
 /** The API server's answer was no. */
@@ -87,6 +88,8 @@ export const isConflict = (error: unknown): boolean => error instanceof KubeErro
 export class Kube {
   readonly #config: KubeConfig;
   readonly #agent = new Agent({ keepAlive: true, maxSockets: 32 });
+  /** Each watch keeps a connection to itself, which must not be one of those that requests wait for. */
+  readonly #watchAgent = new Agent();
 
   /** @throws where no cluster can be found. */
   constructor(config: KubeConfig = fromEnvironment()) {
@@ -102,6 +105,7 @@ export class Kube {
   /** Ends idle connections. */
   close(): void {
     this.#agent.destroy();
+    this.#watchAgent.destroy();
   }
 
   get<T>(path: string, settings: RequestSettings = {}): Promise<T> {
@@ -138,14 +142,20 @@ export class Kube {
       query: { ...query, watch: 'true', allowWatchBookmarks: 'true', timeoutSeconds: String(seconds) },
       signal: AbortSignal.any([signal, overdue]),
       timeoutMs: 0,
+      agent: this.#watchAgent,
     });
     let bytes = 0;
     body.on('data', (chunk: Buffer) => {
       bytes = chunk.includes(10) ? chunk.length - chunk.lastIndexOf(10) : bytes + chunk.length;
       if (bytes > MAX_LINE_BYTES) body.destroy(new Error('a line of the watch is too long'));
     });
-    for await (const line of createInterface({ input: body, crlfDelay: Number.POSITIVE_INFINITY })) {
-      if (line !== '') onEvent(JSON.parse(line) as WatchEvent<T>);
+    body.on('error', () => {}); // it is looked at below
+    try {
+      for await (const line of createInterface({ input: body, crlfDelay: Number.POSITIVE_INFINITY })) {
+        if (line !== '') onEvent(JSON.parse(line) as WatchEvent<T>);
+      }
+    } finally {
+      body.destroy();
     }
     if (overdue.aborted) throw new Error(`the watch of ${path} went silent`);
     if (body.errored !== null) throw body.errored;
@@ -156,7 +166,14 @@ export class Kube {
   }
 
   async #send(method: string, path: string, settings: RequestSettings): Promise<Readable> {
-    const { query = {}, body, contentType = 'application/json', signal, timeoutMs = TIMEOUT_MS } = settings;
+    const {
+      query = {},
+      body,
+      contentType = 'application/json',
+      signal,
+      timeoutMs = TIMEOUT_MS,
+      agent = this.#agent,
+    } = settings;
     const url = new URL((this.#config.getCurrentCluster()?.server ?? '').replace(/\/$/, '') + path);
     for (const [key, value] of Object.entries(query))
       if (value !== undefined) url.searchParams.set(key, value);
@@ -168,7 +185,7 @@ export class Kube {
     return new Promise<Readable>((resolve, reject) => {
       const outgoing = request(url, {
         ...options,
-        agent: this.#agent,
+        agent,
         method,
         signal: AbortSignal.any(signals),
         headers: {

@@ -40,7 +40,6 @@ export class Serving {
   #running: Promise<void> | undefined;
   /** What is wrong; undefined: nothing. */
   #fault: string | undefined = 'the metrics API has no certificate yet';
-  #foreign: readonly string[] = [];
   #expiresAtMs = 0;
 
   constructor(settings: ServingSettings) {
@@ -50,11 +49,6 @@ export class Serving {
   /** Why the metrics API cannot be asked; undefined where it can. */
   get fault(): string | undefined {
     return this.#fault;
-  }
-
-  /** Versions of the group that belong to somebody else. */
-  get foreign(): readonly string[] {
-    return this.#foreign;
   }
 
   get expiresAtMs(): number {
@@ -97,13 +91,14 @@ export class Serving {
   async #refresh(): Promise<string | undefined> {
     const { kube, api, namespace, name, port, host } = this.#settings;
     const { own, foreign } = await readRegistration(kube, { namespace, name });
-    this.#foreign = foreign;
-    // The API server prefers the newest version, so that joining a group takes over every autoscaler of the cluster.
-    if (foreign.length > 0 && (own === undefined || own.caBundle === '')) {
-      return (
+    if (foreign.length > 0) {
+      const fault =
         `custom.metrics.k8s.io belongs to another provider: ${foreign.join(', ')}. Set ` +
-        'autoscaling.connections.source to prometheus-adapter, or remove that provider'
-      );
+        'autoscaling.connections.source to prometheus-adapter, or remove that provider';
+      // The API server prefers the newest version, so that joining a group takes over every autoscaler of the cluster.
+      if (own === undefined || own.caBundle === '') return fault;
+      // That one has joined: to stop now would leave autoscalers with nobody.
+      this.#settings.report('metrics API', new Error(fault));
     }
     if (own === undefined) return `there is no APIService that leads to the Service ${namespace}/${name}`;
     const stored = await this.#certificate(own);

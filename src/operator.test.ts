@@ -231,6 +231,11 @@ test('lets the older of two policies act, and leaves alone what is another opera
   await reasonOf('named', 'Conflict', 'OlderPolicy');
   await reasonOf('older', 'Conflict', 'YoungerPolicies');
   expect(statusOf('others')).toBeUndefined();
+  const events = () => api.list('/apis/events.k8s.io/v1/namespaces/chat/events');
+  await until(() => events().length === 2, { what: 'an event for each that stands aside' });
+  expect(events()).toMatchObject(
+    Array(2).fill({ type: 'Warning', reason: 'PolicyConflict', regarding: { name: 'gateway' } }),
+  );
 });
 
 const apiServices = '/apis/apiregistration.k8s.io/v1/apiservices';

@@ -94,6 +94,12 @@ export class KubeApi {
     return this.#objects.get(path);
   }
 
+  /** Everything directly in a collection. */
+  list(collection: string): Stored[] {
+    const within = (path: string) => path.slice(0, path.lastIndexOf('/')) === collection;
+    return [...this.#objects].filter(([path]) => within(path)).map(([, object]) => object);
+  }
+
   delete(path: string): void {
     const object = this.#objects.get(path);
     if (object === undefined) return;
@@ -145,7 +151,11 @@ export class KubeApi {
     const found = this.#objects.get(path);
     if (request.method === 'POST') {
       const fields = JSON.parse(body) as Fields & { metadata: { name?: string; generateName?: string } };
-      const name = fields.metadata.name ?? `${fields.metadata.generateName}${this.#version}`;
+      const { name: given, generateName = '' } = fields.metadata;
+      // A name may end as in a dash, which what is added then follows, but not in a dot.
+      if (given === undefined && !/^[a-z0-9]([-a-z0-9.]*[a-z0-9])?-?$/.test(generateName))
+        return fail(response, 422, 'metadata.generateName is invalid');
+      const name = given ?? `${generateName}${this.#version}`;
       if (this.#objects.has(`${path}/${name}`)) return fail(response, 409, 'AlreadyExists');
       return json(response, 201, this.put(`${path}/${name}`, fields));
     }

@@ -120,7 +120,7 @@ export class Applier {
     await this.#settings.kube.create(
       `/apis/events.k8s.io/v1/namespaces/${namespace}/events`,
       {
-        metadata: { generateName: `${about.name}.`, namespace },
+        metadata: { generateName: `${about.name}-`, namespace },
         eventTime: now,
         reportingController: 'tidegate.dev/operator',
         reportingInstance: this.#settings.identity,

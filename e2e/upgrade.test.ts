@@ -1,11 +1,10 @@
 // An upgrade from the last version, under load: old gateways and new ones side by side, and nothing is lost.
 
-import type { KubernetesObject } from '@kubernetes/client-node';
 import { afterAll, describe, expect, test } from 'vitest';
 import { Counting } from './counting.ts';
 import { bring, findLastVersion, type Installable, whyNot } from './last-version.ts';
 import { contents } from './life.ts';
-import { kubectl, run } from './programs.ts';
+import { run, runToEnd } from './programs.ts';
 import { chart, imageValuesOf, quickValues, Release } from './release.ts';
 import { useSpace } from './space.ts';
 
@@ -55,29 +54,16 @@ describe.skipIf(reason !== undefined)(
     });
 
     test('the operator comes with an upgrade of a release that had none, after the one command that it asks for', async () => {
-      // Helm brings a kind only with a first install. Another release may have brought it already.
-      const definitions = await run('helm', ['show', 'crds', chart]);
-      const apply = ['apply', '--server-side', '--force-conflicts', '--filename', '-'];
-      await run('kubectl', apply, { input: definitions });
+      // Helm brings a kind only with a first install, which may have been that of another release.
+      const { code } = await runToEnd('kubectl', ['get', 'crd', 'connectionpolicies.tidegate.dev']);
+      if (code !== 0) {
+        const input = await run('helm', ['show', 'crds', chart]);
+        await run('kubectl', ['apply', '--server-side', '--filename', '-'], { input });
+      }
       const { namespace, fullname } = release;
       await release.upgrade(withOperator);
       await release.kubectl('rollout', 'status', `deployment/${fullname}-operator`, '--timeout=180s');
       expect(await contents(namespace)).toContain(`connectionpolicy.tidegate.dev/${fullname}`);
-    });
-
-    test('from then on upgrades bring its kind up to date, and nothing of what does that stays', async () => {
-      const { namespace } = release;
-      const kind = 'customresourcedefinition/connectionpolicies.tidegate.dev';
-      const versionOf = async () => {
-        const { metadata } = JSON.parse(await kubectl('get', kind, '--output', 'json')) as KubernetesObject;
-        return metadata?.annotations?.['tidegate.dev/version'];
-      };
-      const current = await versionOf();
-      await kubectl('annotate', kind, '--overwrite', 'tidegate.dev/version=0.0.1');
-      await release.upgrade(withOperator);
-      expect(await versionOf()).toBe(current);
-      expect(current).not.toBe('0.0.1');
-      expect((await contents(namespace)).filter((it) => it.includes('operator-crd'))).toEqual([]);
     });
   },
 );

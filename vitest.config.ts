@@ -8,6 +8,7 @@ export default defineConfig({
       'src/**/*.test.ts',
       'test/**/*.test.ts',
       'drill/**/*.test.ts',
+      'hostile/**/*.test.ts',
       'simulate/**/*.test.ts',
       'monitoring/**/*.test.ts',
       'loadtest/**/*.test.ts',

@@ -44,6 +44,15 @@ const ACCEPT_QUEUE = 4096;
 /** A request line and headers are at most this long: room for a token in the URL and one in a cookie. */
 const MAX_HEADER_BYTES = 16_384;
 
+/** In how many pieces a message may come, fragments as well as packets: each piece costs some hundred bytes beside its
+ * own, so that the limit in bytes alone would let a message of 64 KiB take 20 MiB. */
+const MIN_PIECES = 1024;
+const PIECE_BYTES = 64;
+const maxPieces = (messageBytes: number) => Math.max(MIN_PIECES, Math.ceil(messageBytes / PIECE_BYTES));
+
+/** How many sockets may be open: those of connections, and of handshakes and refusals that are under way. */
+const maxSockets = (connections: number) => 2 * connections + 1000;
+
 /** How long a peer may take to answer a close frame before its connection is cut. */
 const CLOSE_TIMEOUT_MS = 5000;
 
@@ -84,6 +93,8 @@ export class Listener {
       autoPong: false,
       WebSocket: ConnectionSocket,
       maxPayload: options.maxMessageBytes,
+      maxFragments: maxPieces(options.maxMessageBytes),
+      maxBufferedChunks: maxPieces(options.maxMessageBytes),
       closeTimeout: CLOSE_TIMEOUT_MS,
       handleProtocols: chooseProtocol,
       perMessageDeflate: options.compression && {
@@ -102,6 +113,9 @@ export class Listener {
       // A client that would rather speak HTTP/2 (h2c) gets its page, as the standard wants.
       shouldUpgradeCallback: (request) => request.headers.upgrade?.toLowerCase() === 'websocket',
     });
+    // One more is closed as soon as it is accepted: those who say nothing must not take the memory of those who do.
+    this.#server.maxConnections = maxSockets(options.maxConnections);
+    this.#server.on('drop', () => options.metrics.refusals.inc({ reason: 'capacity' }));
     this.#server.on('request', (request, response) => {
       request.resume();
       const { status, headers, body } = this.#page(request);

@@ -185,6 +185,11 @@ describe('tokenAuthenticator with a shared secret', () => {
       () => handmade({ alg: 'HS256' }, { ...valid(), aud: 'tidegate', iss: 'us', exp: '9999999999' }),
     ],
     [
+      'whose expiry is beyond all numbers',
+      '"exp"',
+      () => handmade({ alg: 'HS256' }, '{"sub":"ann","aud":"tidegate","iss":"us","exp":1e999}'),
+    ],
+    [
       'whose user is no valid name',
       '"sub"',
       () => sign({ ...valid(), aud: 'tidegate', iss: 'us', sub: 'ann lee' }),

@@ -120,6 +120,8 @@ export async function tokenAuthenticator(options: TokenOptions, report: Report):
     try {
       const payload = await claimsOf(token);
       if (!isName(payload.sub)) throw new TokenRefused('the token’s "sub" is not a valid user name');
+      // JSON has numbers that are larger than any, and such a token would never expire.
+      if (!Number.isFinite(payload.exp)) throw new TokenRefused('the token’s "exp" is not accepted');
       return { user: payload.sub, grants: grantsOf(payload), expiresAtMs: (payload.exp ?? 0) * 1000 };
     } catch (error) {
       const refusal = refusalOf(error, jose.errors);

@@ -149,6 +149,20 @@ test.concurrent('does not count the answers to its own pings', async () => {
   await pinging.stop();
 });
 
+test.concurrent('counts a command for many channels as one for every twenty of them', async () => {
+  const namespaces = { room: { subscribe: 'anyone', publish: 'anyone' } };
+  const counting = await startLocalGateway({ MESSAGE_RATE: '5', CHANNELS: JSON.stringify({ namespaces }) });
+  const client = await TestClient.v1(`${counting.url}/ws/ann`);
+  const some = (count: number) => Array.from({ length: count }, (_, n) => `room:${n}`);
+  expect(await client.call({ type: 'subscribe', channels: some(101) })).toMatchObject({ type: 'ok' });
+  // Six of ten are gone: what counts as five must wait, for one at the most.
+  const refused = await client.call({ type: 'unsubscribe', channels: some(100) });
+  expect(refused).toMatchObject({ type: 'error', code: 'rate_limited' });
+  expect(refused.retryAfterMs).toBeLessThanOrEqual(200);
+  await client.leave();
+  await counting.stop();
+});
+
 test.concurrent('closes nobody at a rate of 0', async () => {
   const free = await startLocalGateway();
   const client = await TestClient.v1(`${free.url}/ws/ann`);

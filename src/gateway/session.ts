@@ -5,7 +5,7 @@ import type { RawData, WebSocket } from 'ws';
 import type { Log } from '../platform/logs.ts';
 import type { Metrics } from '../platform/metrics.ts';
 import { type Close, closeCodeLabel, closes } from '../protocol/close.ts';
-import { decodeCommand } from '../protocol/commands.ts';
+import { type Command, decodeCommand, type Ref, type Undecodable } from '../protocol/commands.ts';
 import { TidegateError } from '../protocol/errors.ts';
 import { encodePlain, PLAIN_PONG, plainHeartbeat } from '../protocol/plain.ts';
 import type { Identity } from './authenticate.ts';
@@ -25,6 +25,9 @@ import { TokenBucket } from './rates.ts';
 /** So many malformed commands in a row, or messages in a row over the rate, and the connection is closed. */
 const MAX_MALFORMED = 10;
 const MAX_OVER_RATE = 20;
+
+/** A command may name a thousand channels, and then costs what many messages cost: it counts as one for so many. */
+const CHANNELS_A_MESSAGE = 20;
 
 /** Bursts are allowed up to this many seconds' worth of the rate. */
 const BURST_SECONDS = 2;
@@ -219,20 +222,20 @@ export class Sessions {
     const { metrics } = this.#options;
     metrics.bytesIn.inc(data.length);
     const text = data.toString();
-    const isV1 = connection.protocol === 'v1';
-    const retryAfterMs = this.#overRateForMs(connection, data.length);
+    const command = connection.protocol === 'v1' ? decodeCommand(text) : undefined;
+    const messages = command === undefined ? 1 : messagesOf(command);
+    const retryAfterMs = this.#overRateForMs(connection, data.length, messages);
     if (retryAfterMs > 0) {
-      this.#refuseForRate(connection, isV1 ? text : undefined, retryAfterMs);
+      this.#refuseForRate(connection, command?.ref, retryAfterMs);
       return;
     }
     connection.messagesIn += 1;
-    if (isV1) this.#takeCommand(connection, text);
+    if (command !== undefined) this.#takeCommand(connection, command);
     else if (!this.#tookHeartbeat(connection, text)) this.#publishPlain(connection, text);
   }
 
-  #takeCommand(connection: Connection, text: string): void {
+  #takeCommand(connection: Connection, command: Command | Undecodable): void {
     const { commands } = this.#options;
-    const command = decodeCommand(text);
     if (command.type !== 'undecodable') {
       connection.malformed = 0;
       void commands.run(connection, command);
@@ -266,21 +269,20 @@ export class Sessions {
 
   /** How long the connection must wait because of its rates; 0 where it need not. Closes it where it has been told
    * often enough: each message over the rate counts, and each within it takes one off. */
-  #overRateForMs(connection: Connection, bytes: number): number {
+  #overRateForMs(connection: Connection, bytes: number, messages = 1): number {
     const { messageRate, byteRate } = this.#options.limits;
     if (messageRate === 0 && byteRate === 0) return 0;
     const nowMs = performance.now();
     connection.messageBucket ??= new TokenBucket(messageRate, messageRate * BURST_SECONDS, nowMs);
     connection.byteBucket ??= new TokenBucket(byteRate, byteRate * BURST_SECONDS, nowMs);
-    const waitMs = connection.messageBucket.take(1, nowMs) || connection.byteBucket.take(bytes, nowMs);
+    const waitMs = connection.messageBucket.take(messages, nowMs) || connection.byteBucket.take(bytes, nowMs);
     if (waitMs === 0) connection.overRate = Math.max(0, connection.overRate - 1);
     else if (++connection.overRate > MAX_OVER_RATE) this.close(connection, closes.rate);
     return waitMs;
   }
 
-  #refuseForRate(connection: Connection, commandText: string | undefined, retryAfterMs: number): void {
+  #refuseForRate(connection: Connection, ref: Ref | undefined, retryAfterMs: number): void {
     if (!connection.isOpen) return;
-    const ref = commandText === undefined ? undefined : decodeCommand(commandText).ref;
     this.#options.commands.answerError(
       connection,
       ref,
@@ -332,6 +334,18 @@ export class Sessions {
     }
     heartbeat.remove(connection);
     expiries.remove(connection);
+  }
+}
+
+/** How many messages a command counts as. */
+function messagesOf(command: Command | Undecodable): number {
+  switch (command.type) {
+    case 'subscribe':
+      return Math.ceil(command.items.length / CHANNELS_A_MESSAGE);
+    case 'unsubscribe':
+      return Math.ceil(command.channels.length / CHANNELS_A_MESSAGE);
+    default:
+      return 1;
   }
 }
 

@@ -156,7 +156,7 @@ export const settings = {
   PRESENCE_TTL_SECONDS: { group: channels, kind: integer(3, 3600), default: 30, help: 'How long the members of a pod that was killed are still listed.' },
 
   MAX_MESSAGE_BYTES: { group: messages, kind: integer(128, 16 * MIB), default: 65_536, help: 'Largest frame a client may send; a larger one closes with 1009. Also the largest payload on the HTTP API and on raw channels.' },
-  MESSAGE_RATE: { group: messages, kind: integer(0, 1_000_000), default: 100, help: 'Messages a second one connection may send, with bursts of twice as many. More are answered with `rate_limited`; a client that goes on is closed with 4404. 0: no limit.' },
+  MESSAGE_RATE: { group: messages, kind: integer(0, 1_000_000), default: 100, help: 'Messages a second one connection may send, with bursts of twice as many. A command for many channels counts as one for every 20 of them. More are answered with `rate_limited`; a client that goes on is closed with 4404. 0: no limit.' },
   BYTE_RATE: { group: messages, kind: integer(0, 1_000_000_000), defaultText: '`MESSAGE_RATE` × 16 KiB', help: 'Bytes a second one connection may send, with bursts of twice as many. 0: no limit.' },
   MAX_BACKLOG_BYTES: { group: messages, kind: integer(65_536, 1024 * MIB), default: MIB, help: 'What may wait for one connection that reads slowly before its namespace’s `slow` policy acts.' },
   MAX_TOTAL_BACKLOG_BYTES: { group: messages, kind: integer(MIB, 64 * 1024 * MIB), default: 128 * MIB, help: 'What may wait for all slow connections together before the slowest are cut.' },

@@ -1,12 +1,15 @@
 // Alerts: what each is about is brought about, and the chart's own rules see it in a real Prometheus.
 
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import type { Socket } from 'node:net';
 import { expect, test } from 'vitest';
 import type { Client } from '../src/client/client.ts';
 import { eventually } from './cluster.ts';
 import { Prometheus } from './prometheus.ts';
 import { type Pod, type Pods, quickValues, Release } from './release.ts';
 import { useSpace } from './space.ts';
-import { call } from './tunnel.ts';
+import { call, tunnel } from './tunnel.ts';
 
 /** As many as a pod holds here, so that it is soon full. */
 const MAX_CONNECTIONS = 6;
@@ -29,6 +32,7 @@ const values = {
       refusals: { percent: 5, ...SHORT },
       redisMemory: { percent: 80, ...SHORT },
       hpaAtMax: { for: '10s' },
+      drainOverrun: { connections: 0 },
     },
   },
 };
@@ -138,8 +142,36 @@ test('TidegateBusDown and TidegateProbeFailing fire while Redis is away, and Tid
   await prometheus.ends('TidegateBusDown');
 });
 
-test('TidegateNoPodReady fires when no pod is left', async () => {
+/** A connection of a peer that never answers anything: its closing handshake comes to no end. */
+async function openDeaf(pod: Pod): Promise<Socket> {
+  const socket = tunnel(pod.address, 8080);
+  const headers = [
+    'GET /ws HTTP/1.1',
+    'Host: tidegate',
+    'Connection: Upgrade',
+    'Upgrade: websocket',
+    'Sec-WebSocket-Version: 13',
+    `Sec-WebSocket-Key: ${randomBytes(16).toString('base64')}`,
+    `Authorization: Bearer ${await release.token('deaf')}`,
+  ];
+  socket.write(`${headers.join('\r\n')}\r\n\r\n`);
+  const [answer] = (await once(socket, 'data')) as [Buffer];
+  expect(answer.toString()).toMatch(/^HTTP\/1\.1 101 /);
+  socket.pause().on('error', () => {});
+  return socket;
+}
+
+test('TidegateDrainOverrun fires for clients that never leave, and TidegateNoPodReady when no pod is left', async () => {
+  await using deaf = new AsyncDisposableStack();
+  for (let at = 0; at < MAX_CONNECTIONS; at += 1) {
+    const socket = await openDeaf(pods[0]);
+    deaf.defer(() => void socket.destroy());
+  }
   await release.kubectl('scale', 'deployment/tidegate', '--replicas=0');
-  const alert = await prometheus.fires('TidegateNoPodReady', 180);
-  expect(alert.labels.severity).toBe('critical');
+  const [overrun, gone] = await Promise.all([
+    prometheus.fires('TidegateDrainOverrun'),
+    prometheus.fires('TidegateNoPodReady', 180),
+  ]);
+  expect(overrun.labels.pod).toBe(pods[0].name);
+  expect(gone.labels.severity).toBe('critical');
 });

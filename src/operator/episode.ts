@@ -159,7 +159,8 @@ export function summaryOf(
   return {
     startedAt: new Date(startedAtMs).toISOString(),
     skewBefore: hundredths(skewBefore),
-    asked,
+    // Who was asked while nobody led was not counted; they are counted when they have moved.
+    asked: Math.max(asked, moved + stayed),
     moved,
     stayed,
     ...(end !== undefined && { outcome: end.outcome, finishedAt: new Date(end.atMs).toISOString() }),

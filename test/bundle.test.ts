@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, expect, test } from 'vitest';
 import { bundle } from '../scripts/bundle.ts';
+import { KubeApi } from './kube-api.ts';
 import { OtlpReceiver } from './otlp.ts';
 import { startRedis } from './redis.ts';
 import { until } from './until.ts';
@@ -158,4 +159,30 @@ test('the smoke test fails, and says why, where the gateway does not do what it 
     output: expect.stringContaining('without a token was not refused'),
   });
   expect(await smoke({ ...keys, ...whole.urls, AUTH: 'anonymous' })).toMatchObject({ code: 1 });
+});
+
+test('a bundled operator leads, is ready, and stops', async () => {
+  const api = await KubeApi.start();
+  writeFileSync(join(app, 'kubeconfig'), api.kubeconfig);
+  const { child, output } = start('operator', {
+    KUBECONFIG: join(app, 'kubeconfig'),
+    OPERATOR_NAMESPACE: 'chat',
+    HOST: '127.0.0.1',
+    ADMIN_PORT: '0',
+  });
+  await until(() => output().includes('"msg":"leading"'), {
+    what: 'the bundled operator to lead',
+    timeoutMs: 30_000,
+  });
+  const line = output()
+    .split('\n')
+    .find((it) => it.includes('"msg":"started"'));
+  const { ports } = JSON.parse(line ?? '') as { ports: { admin: number } };
+  await until(async () => (await fetch(`http://127.0.0.1:${ports.admin}/readyz`)).ok, {
+    what: 'it to be ready',
+  });
+  child.kill('SIGTERM');
+  expect(await once(child, 'close')).toEqual([0, null]);
+  expect(output()).not.toMatch(/"level":[56]0/);
+  await api.stop();
 });

@@ -51,19 +51,25 @@ export class KubeApi {
 
   /** A client of it. */
   client(): Kube {
+    const config = new KubeConfig();
+    config.loadFromString(this.kubeconfig);
+    return new Kube(config);
+  }
+
+  /** How to reach it, as a program reads it from a file. */
+  get kubeconfig(): string {
     const address = this.#server.address();
     const port = typeof address === 'object' ? address?.port : undefined;
-    const config = new KubeConfig();
-    config.loadFromClusterAndUser(
-      {
-        name: 'test',
-        server: `https://localhost:${port}`,
-        skipTLSVerify: false,
-        caData: Buffer.from(this.certificate).toString('base64'),
-      },
-      { name: 'test', token: 'a-token' },
-    );
-    return new Kube(config);
+    const cluster = {
+      server: `https://localhost:${port}`,
+      'certificate-authority-data': Buffer.from(this.certificate).toString('base64'),
+    };
+    return JSON.stringify({
+      'current-context': 'test',
+      contexts: [{ name: 'test', context: { cluster: 'test', user: 'test' } }],
+      clusters: [{ name: 'test', cluster }],
+      users: [{ name: 'test', user: { token: 'a-token' } }],
+    });
   }
 
   async stop(): Promise<void> {

@@ -1,4 +1,5 @@
-// The generated docs: writes what repeats the code (`npm run docs`), or with --check says which files are stale.
+// The generated docs: writes what repeats the code (`npm run docs`), or with --check says which files are stale and which
+// links lead nowhere.
 // Text between `<!-- generated: NAME -->` and `<!-- end of NAME -->` in docs/*.md is this script's, all else is
 // written by hand; docs/openapi.json is what a running gateway serves, loadtest/lib/client.js the client for k6.
 
@@ -21,6 +22,7 @@ import { createMetrics, labelValues } from '../src/platform/metrics.ts';
 import { type Close, closes } from '../src/protocol/close.ts';
 import { type ErrorKind, errorKinds } from '../src/protocol/errors.ts';
 import { bundleForK6 } from './client.ts';
+import { brokenLinks } from './links.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 
@@ -55,6 +57,11 @@ for (const [path, text] of await makeAll()) {
 if (stale.length > 0) console.log(`${checkOnly ? 'stale' : 'written'}: ${stale.join(', ')}`);
 if (checkOnly && stale.length > 0) {
   console.error('Run `npm run docs` and commit what it writes.');
+  process.exitCode = 1;
+}
+const broken = checkOnly ? brokenLinks(root) : [];
+if (broken.length > 0) {
+  console.error(`links that lead nowhere:\n${broken.join('\n')}`);
   process.exitCode = 1;
 }
 

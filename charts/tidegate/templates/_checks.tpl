@@ -13,6 +13,14 @@
   {{- $faults = append $faults (printf "pongTimeoutSeconds is %d, more than pingIntervalSeconds (%d): lower it to that or less." (int $v.pongTimeoutSeconds) (int $v.pingIntervalSeconds)) -}}
 {{- end -}}
 
+{{- /* Memory of a gateway without connections, and of each: see docs/capacity.md. Backlogs and returns come on top. */ -}}
+{{- with dig "limits" "memory" "" $v.resources -}}
+  {{- $needed := addf 110 (mulf (float64 $v.maxConnections) 13 (divf 1 1024)) -}}
+  {{- if gt $needed (include "tidegate.mebibytes" . | float64) -}}
+    {{- $faults = append $faults (printf "maxConnections is %d, for which a pod needs %.0fMi even where all are idle, and resources.limits.memory is %v, so it would be killed before it is full: raise resources.limits.memory (`npm run capacity` says how far), or lower maxConnections." (int $v.maxConnections) (ceil $needed) .) -}}
+  {{- end -}}
+{{- end -}}
+
 {{- /* The life of a pod */ -}}
 {{- if lt (int $t.grace) (int $needed) -}}
   {{- $faults = append $faults (printf "terminationGracePeriodSeconds is %d, and a pod needs %d to stop (preStopSeconds %d + drainSeconds %d + %d): raise it, or leave it null." (int $t.grace) (int $needed) (int $t.preStop) (int $v.drainSeconds) (int $t.slack)) -}}
@@ -133,6 +141,11 @@
 {{- end -}}
 
 {{- /* Redis */ -}}
+{{- if and $v.redis.enabled $v.externalRedis.url -}}
+  {{- $faults = append $faults "externalRedis.url is set, and redis.enabled brings a Redis of the chart's own: there is one, so set redis.enabled to false, or leave externalRedis.url empty." -}}
+{{- else if not (or $v.redis.enabled $v.externalRedis.url) -}}
+  {{- $faults = append $faults "redis.enabled is false, and there is no other Redis, without which the gateways do not hear each other: set externalRedis.url, as redis://redis.example.com:6379, or redis.enabled to true." -}}
+{{- end -}}
 {{- if $v.redis.enabled -}}
   {{- with $v.redis -}}
     {{- if and .existingSecret .password -}}

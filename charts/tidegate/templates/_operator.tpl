@@ -27,6 +27,11 @@
 {{- end -}}
 {{- end -}}
 
+{{/* The Secret that the operator of another release reads: with the admin token alone, unless you have named one. */}}
+{{- define "tidegate.servedTokenSecret" -}}
+{{- .Values.operator.servedBy.tokenSecret | default (.Values.auth.existingSecret | default (include "tidegate.operatorName" .)) -}}
+{{- end -}}
+
 {{/* What the operator may do where it has policies to work on. */}}
 {{- define "tidegate.operatorRules" -}}
 # What it is asked to do, and what it says back.

@@ -150,7 +150,7 @@ function burnAlerts({ slo }: Tuning, { recorded }: Place): Alert[] {
       series: 'tidegate:slow_deliveries',
       percent: slo.deliveryLatencyPercent,
       summary: 'Messages are delivered late: the latency budget burns {factor} times too fast.',
-      description: `{{ $value | humanizePercentage }} of the messages of the last {long} took longer than ${slo.deliveryLatencySeconds} s to reach the sockets; ${slo.deliveryLatencyPercent}% may not.`,
+      description: `{{ $value | humanizePercentage }} of the messages of the last {long} took longer than ${slo.deliveryLatencySeconds} s to reach the sockets; ${slo.deliveryLatencyPercent}% have to be in time.`,
     },
   ];
   return slos.flatMap(({ alert, series, percent, summary, description }) =>

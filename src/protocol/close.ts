@@ -100,9 +100,6 @@ export const closes = {
   },
 } as const satisfies Record<string, Close>;
 
-/** The name of a close in the table. */
-export type CloseName = keyof typeof closes;
-
 /** The text of a close frame that asks for some patience. */
 export function withHint(close: Close, reconnectAfterMs: number): string {
   return `${close.reason}; reconnect after ${reconnectAfterMs} ms`;

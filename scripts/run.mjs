@@ -50,7 +50,7 @@ const commands = {
   e2e: (node, args) => run(node, ['e2e/main.ts', ...args]),
   'hpa:simulate': (node, args) => run(node, ['simulate/main.ts', ...args]),
   docs: async (node, args) => {
-    for (const script of ['docs', 'crd', 'monitoring', 'chart', 'manifests']) {
+    for (const script of ['docs', 'crd', 'monitoring', 'chart', 'manifests', 'third-party']) {
       const end = await run(node, [`scripts/${script}.ts`, ...args]);
       if (end.code !== 0) return end;
     }
@@ -58,6 +58,11 @@ const commands = {
   },
   'build:client': (node, args) => run(node, ['scripts/client.ts', ...args]),
   'build:loadtest': (node, args) => run(node, ['scripts/loadtest.ts', ...args]),
+  audit: (node, args) => run(node, ['scripts/audit.ts', ...args]),
+  hostile: async (node, args) => {
+    await ensureRedis();
+    return run(node, ['hostile/main.ts', ...args]);
+  },
   bundle: (node, args) => run(node, ['scripts/bundle.ts', ...args]),
   image: (node, args) => run(node, ['scripts/image.ts', ...args]),
   sbom: (node, args) => run(node, ['scripts/sbom.ts', ...args]),
@@ -66,6 +71,9 @@ const commands = {
 };
 const biome = 'node_modules/@biomejs/biome/bin/biome';
 const tsc = 'node_modules/typescript/bin/tsc';
+
+/** What scripts/audit.ts ends with where the registry does not answer. */
+const notAnswered = 75;
 
 /** A fault that the person at the keyboard can mend: printed without a stack. */
 class Fault extends Error {}
@@ -112,18 +120,23 @@ async function check(node) {
     ['monitoring', ['scripts/monitoring.ts', '--check']],
     ['chart', ['scripts/chart.ts', '--check']],
     ['manifests', ['scripts/manifests.ts', '--check']],
+    ['third-party', ['scripts/third-party.ts', '--check']],
+    ['audit', ['scripts/audit.ts']],
   ].filter(([, [script]]) => existsSync(join(root, script)));
   const summary = [];
   for (const [name, args] of steps) {
     const started = performance.now();
     const end = await run(node, args);
     if (end.signal) return end;
-    summary.push({ name, passed: end.code === 0, seconds: (performance.now() - started) / 1000 });
+    const outcome =
+      end.code === 0 ? 'ok' : name === 'audit' && end.code === notAnswered ? 'NOT CHECKED' : 'FAILED';
+    summary.push({ name, outcome, seconds: (performance.now() - started) / 1000 });
   }
-  for (const { name, passed, seconds } of summary) {
-    console.log(`${passed ? 'ok    ' : 'FAILED'}  ${name.padEnd(10)} ${seconds.toFixed(1)} s`);
+  for (const { name, outcome, seconds } of summary) {
+    console.log(`${outcome.padEnd(11)}  ${name.padEnd(11)} ${seconds.toFixed(1)} s`);
   }
-  return { code: summary.every((step) => step.passed) ? 0 : 1 };
+  // Without a registry that answers nobody can do better here; a release asks again, and is not made without an answer.
+  return { code: summary.some(({ outcome }) => outcome === 'FAILED') ? 1 : 0 };
 }
 
 // ── Running ─────────────────────────────────────────────────────────────────────────────────────

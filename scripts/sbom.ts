@@ -1,9 +1,9 @@
 // What of npm's packages is in the bundle (an SBOM, in CycloneDX), from the lockfile alone. Run by itself, it writes
 // dist/image/sbom.cdx.json.
 
-import { spawnSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { npm } from './npm.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 
@@ -14,10 +14,7 @@ export const sbomFile = 'dist/image/sbom.cdx.json';
 export function writeSbom(): void {
   const args = ['sbom', '--sbom-format', 'cyclonedx', '--sbom-type', 'application', '--package-lock-only'];
   args.push('--omit', 'dev', '--omit', 'optional');
-  const npm = process.env.npm_execpath; // where npm runs this, the same one
-  const [program, first] = npm?.endsWith('.js') ? [process.execPath, [npm]] : ['npm', []];
-  const options = { cwd: root, encoding: 'utf8', maxBuffer: 64 * 1_048_576 } as const;
-  const { status, stdout } = spawnSync(program, [...first, ...args], options);
+  const { status, stdout } = npm(...args);
   if (status !== 0) throw new Error('`npm sbom` failed: it needs npm 10 or later');
   const sbom = JSON.parse(stdout);
   sbom.metadata.component.name = 'tidegate'; // npm takes the folder's name

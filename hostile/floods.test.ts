@@ -52,6 +52,7 @@ attack(
   {
     does: '3 clients that send large messages as fast as they can',
     answer: '`rate_limited`, then closed with 4404',
+    boundMib: 256,
   },
   async () => {
     const data = 'x'.repeat(60_000);
@@ -106,6 +107,7 @@ attack(
   {
     does: '20 clients that enter and leave 1000 new channels again and again',
     answer: '`ok`, `rate_limited`, and 4404 in the end; not more than 10,000 topics linger',
+    boundMib: 256,
   },
   async () => {
     let round = 0;

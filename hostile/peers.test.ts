@@ -7,10 +7,12 @@ import { Crowd, many } from './peers.ts';
 import { openStage } from './stage.ts';
 
 const settings = { PING_INTERVAL_SECONDS: '3', PONG_TIMEOUT_SECONDS: '2', MAX_CONNECTIONS_PER_USER: '0' };
-const [open, limited] = await Promise.all([
+const [open, limited, patient] = await Promise.all([
   openStage('peers', settings),
   // The limit that a gateway has unless it is told otherwise, and a proxy that says who comes.
   openStage('peers', { UPGRADE_RATE: '100', TRUSTED_PROXIES: '1', MAX_CONNECTIONS_PER_USER: '0' }),
+  // Does not ping within an attack: who does not read is to be found by what waits for it, however slow the machine is.
+  openStage('peers', { PING_INTERVAL_SECONDS: '3600', MAX_CONNECTIONS_PER_USER: '0' }),
 ]);
 
 const TEN_THOUSAND = 10_000;
@@ -100,24 +102,24 @@ open.attack({ does: '200 peers that never answer a close', answer: 'cut five sec
   await Promise.all(peers.map((peer) => peer.end(60_000)));
 });
 
-open.attack(
+patient.attack(
   {
     does: '50 subscribers that never read 20 MB each',
     answer: 'closed with 4401 at MAX_BACKLOG_BYTES',
     boundMib: 256,
   },
   async () => {
-    const before = await open.gateway.metric('tidegate_closes_total', { code: '4401' });
+    const before = await patient.gateway.metric('tidegate_closes_total', { code: '4401' });
     const peers = await Promise.all(
       Array.from({ length: 50 }, async (_, at) => {
-        const peer = await RawPeer.upgrade(open.gateway.ports.ws, `/ws/deaf${at}`, v1);
+        const peer = await RawPeer.upgrade(patient.gateway.ports.ws, `/ws/deaf${at}`, v1);
         peer.send(opcodes.text, '{"type":"subscribe","ref":1,"channel":"room:deaf"}');
         await until(() => peer.texts.some((it) => it.includes('"ok"')), { what: 'an ok', timeoutMs: 60_000 });
         peer.stopReading();
         return peer;
       }),
     );
-    const publisher = await TestClient.v1(`${open.gateway.url}/ws/loud`);
+    const publisher = await TestClient.v1(`${patient.gateway.url}/ws/loud`);
     const data = 'x'.repeat(60_000);
     for (let sent = 0; sent < 350; sent += 1) {
       const answer = await publisher.call({ type: 'publish', channel: 'room:deaf', data });
@@ -125,14 +127,14 @@ open.attack(
     }
     await publisher.leave();
     await until(
-      async () => (await open.gateway.metric('tidegate_closes_total', { code: '4401' })) - before === 50,
+      async () => (await patient.gateway.metric('tidegate_closes_total', { code: '4401' })) - before === 50,
       { what: 'the deaf to be closed', timeoutMs: 60_000 },
     );
     for (const { socket } of peers) socket.destroy();
   },
 );
 
-open.attack(
+patient.attack(
   {
     does: '20 clients that ask for large answers and never read them',
     answer: 'closed with 4401',
@@ -140,13 +142,15 @@ open.attack(
   },
   async () => {
     const crowd = await Promise.all(
-      Array.from({ length: 400 }, (_, at) => TestClient.v1(`${open.gateway.url}/ws/${'u'.repeat(100)}${at}`)),
+      Array.from({ length: 400 }, (_, at) =>
+        TestClient.v1(`${patient.gateway.url}/ws/${'u'.repeat(100)}${at}`),
+      ),
     );
     await Promise.all(crowd.map((it) => it.call({ type: 'subscribe', channel: 'room:full' })));
-    const before = await open.gateway.metric('tidegate_closes_total', { code: '4401' });
+    const before = await patient.gateway.metric('tidegate_closes_total', { code: '4401' });
     const peers = await Promise.all(
       Array.from({ length: 20 }, async () => {
-        const peer = await RawPeer.upgrade(open.gateway.ports.ws, '/ws/greedy', v1);
+        const peer = await RawPeer.upgrade(patient.gateway.ports.ws, '/ws/greedy', v1);
         peer.stopReading();
         for (let asked = 0; asked < 300; asked += 1)
           peer.send(opcodes.text, `{"type":"presence","ref":${asked},"channel":"room:full"}`);
@@ -154,7 +158,7 @@ open.attack(
       }),
     );
     await until(
-      async () => (await open.gateway.metric('tidegate_closes_total', { code: '4401' })) - before === 20,
+      async () => (await patient.gateway.metric('tidegate_closes_total', { code: '4401' })) - before === 20,
       { what: 'the greedy to be closed', timeoutMs: 60_000 },
     );
     for (const { socket } of peers) socket.destroy();

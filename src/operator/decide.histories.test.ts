@@ -13,6 +13,9 @@ import { conditionTypes, reasons } from './policy.ts';
 
 const RATE = 100;
 
+/** The same histories at each run, so that a failure is the change's. Others: HISTORIES_SEED=7 npm test -- histories */
+const SEED = Number(process.env.HISTORIES_SEED ?? 20_261_122);
+
 /** A busy machine takes its time. */
 const TIMEOUT_MS = 300_000;
 
@@ -189,7 +192,7 @@ test(
     };
     fc.assert(
       fc.property(anyHistory, (history) => void live(history, {}, check)),
-      { numRuns: 600 },
+      { numRuns: 1000, seed: SEED },
     );
     expect(seen).toBeGreaterThan(1000);
   },
@@ -216,7 +219,7 @@ test(
       fc.property(anyHistory, (history) => {
         live({ ...history, seconds: 120 }, {}, check);
       }),
-      { numRuns: 60 },
+      { numRuns: 60, seed: SEED },
     );
   },
   TIMEOUT_MS,
@@ -287,7 +290,7 @@ test(
         expect(world.counts.dropped).toBe(0);
         ratios.push(world.counts.moved / least);
       }),
-      { numRuns: 300 },
+      { numRuns: 300, seed: SEED },
     );
     expect(sum(ratios) / ratios.length).toBeLessThan(1.05);
   },
@@ -314,7 +317,7 @@ test(
         expect(world.counts.moved).toBeLessThanOrEqual(1.2 * least + pods * 2 * Math.sqrt(perPod));
         expect(world.skew).toBeLessThanOrEqual(1.2);
       }),
-      { numRuns: 150 },
+      { numRuns: 150, seed: SEED },
     );
   },
   TIMEOUT_MS,
@@ -347,10 +350,11 @@ test(
             .filter((it) => it.reason === 'RebalanceStarted');
           expect(begun.length).toBeLessThanOrEqual(5);
           expect(world.counts.moved).toBeLessThanOrEqual(2.5 * chosen.connections + 200);
-          if (unbiased.some((name) => name === balancer)) expect(begun.length).toBeLessThanOrEqual(2);
+          if (unbiased.includes(balancer) && Number.isFinite(registrationSeconds))
+            expect(begun.length).toBeLessThanOrEqual(2);
         },
       ),
-      { numRuns: 60 },
+      { numRuns: 60, seed: SEED },
     );
   },
   TIMEOUT_MS,
@@ -371,7 +375,7 @@ test(
         expect(world.counts.asked).toBeLessThanOrEqual(5 * 6 * 2 * (chosen.pods + chosen.added));
         expect(rounds.at(-1)?.decision.ceilings).toEqual([]);
       }),
-      { numRuns: 60 },
+      { numRuns: 60, seed: SEED },
     );
   },
   TIMEOUT_MS,
@@ -400,7 +404,7 @@ test(
           expect(world.counts.asked).toBeLessThan(300);
         },
       ),
-      { numRuns: 30 },
+      { numRuns: 30, seed: SEED },
     );
   },
   TIMEOUT_MS,
@@ -426,7 +430,7 @@ test(
     };
     fc.assert(
       fc.property(anyHistory, (history) => void live(history, {}, check)),
-      { numRuns: 200 },
+      { numRuns: 400, seed: SEED },
     );
     // Every round could write for every pod: it is less than one write in ten rounds.
     expect(writes).toBeLessThan(roundsSeen / 2);

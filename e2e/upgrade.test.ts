@@ -5,12 +5,15 @@ import { Counting } from './counting.ts';
 import { bring, findLastVersion, type Installable, whyNot } from './last-version.ts';
 import { contents } from './life.ts';
 import { run, runToEnd } from './programs.ts';
-import { chart, imageValuesOf, quickValues, Release } from './release.ts';
+import { chart, imageValuesOf, quickValues, Release, type Values } from './release.ts';
 import { useSpace } from './space.ts';
+
+/** Time enough to move on a busy machine: images are built here, too. */
+const patientValues: Values = { ...quickValues, preStopSeconds: 5, drainSeconds: 20 };
 
 /** The operator, small enough to stand beside other scenarios. */
 const withOperator = {
-  ...quickValues,
+  ...patientValues,
   operator: { resources: { requests: { cpu: '10m', memory: '64Mi' } } },
 };
 
@@ -27,7 +30,7 @@ describe.skipIf(reason !== undefined)(
       if (version === undefined) return;
       last = await bring(version);
       // What this tree's chart has and that one need not have.
-      const { operator: _, ...values } = quickValues;
+      const { operator: _, ...values } = patientValues;
       release = await Release.install(space, {
         chart: last.chart,
         values: { ...values, ...imageValuesOf(last.image) },
@@ -41,7 +44,7 @@ describe.skipIf(reason !== undefined)(
       const before = [await release.secret('jwt-secret'), await release.secret('api-key')];
       await using load = await Counting.start(release, { subscribers: 12, channels: 2, everyMs: 200 });
 
-      await release.upgrade(quickValues, { chart });
+      await release.upgrade(patientValues, { chart });
       await release.kubectl('rollout', 'status', `deployment/${release.fullname}`, '--timeout=240s');
       const pods = await release.pods(2);
       expect(pods.filter(({ name }) => old.some((it) => it.name === name))).toEqual([]);

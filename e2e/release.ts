@@ -32,7 +32,7 @@ export const quickValues: Values = {
   // Long enough that new connections no longer come to a pod that drains, also where kube-proxy is slow.
   preStopSeconds: 2,
   // Long enough that clients on a busy machine have moved before they are cut.
-  drainSeconds: 10,
+  drainSeconds: 15,
   resources: { requests: { cpu: '10m', memory: '64Mi' } },
   redis: { resources: { requests: { cpu: '10m', memory: '32Mi' } } },
   // Scenarios of its own are about it.
@@ -83,7 +83,14 @@ export class Release {
     release.#helmVersion = await run(release.#helm, ['version', '--short']);
     say(`${release.#helm} install ${release.name}`);
     release.notes = await release.helm(
-      ['install', release.name, release.#chart, '--values', '-'],
+      [
+        'install',
+        release.name,
+        release.#chart,
+        '--values',
+        '-',
+        ...(hasOperator(release.values) ? [] : SKIP),
+      ],
       release.values,
     );
     return release;
@@ -195,6 +202,15 @@ export class Release {
       protocols: ['tidegate.plain', ...options.protocols],
     });
   }
+}
+
+/** Who has no operator needs no kind of its resources; and Helm 4 would refuse the install while the scenario that changes
+ * this kind, which is the whole cluster's, is at it. */
+const SKIP = ['--skip-crds'];
+
+function hasOperator(values: Values): boolean {
+  const { operator } = (values.tidegate ?? values) as { operator?: { enabled?: boolean } };
+  return operator?.enabled !== false;
 }
 
 /** A gateway pod that is ready. */

@@ -10,6 +10,11 @@ import { changesOf, tableOf } from './table.ts';
 /** As many moments as the picture is wide. */
 const MOMENTS = 1100;
 
+/** What the table's first surprise is about. */
+const EVENNESS_NOTE =
+  'A pod that is removed makes its clients reconnect. Where pods are even, each has its fair share of them; without the\n' +
+  'operator some are nearly empty, and others too full. docs/autoscaling.md says what that costs.';
+
 try {
   // npm runs scripts in the project's folder, and remembers where it was called.
   const wish = readWish(process.argv.slice(2), process.env.INIT_CWD);
@@ -22,6 +27,7 @@ try {
       settings.policy === undefined ? undefined : simulate({ ...settings, policy: undefined }, everySeconds);
     writeFileSync(picture, draw(settings, recording, without));
     console.log(tableOf(settings, recording, without));
+    if (without !== undefined) console.log(`\n${EVENNESS_NOTE}`);
     console.log(`\n${changesOf(recording)}\n\n${picture}`);
   }
 } catch (error) {

@@ -226,6 +226,15 @@ describe('Channels', () => {
   });
 });
 
+describe('a refusal', () => {
+  it('says whether the namespace, the API or the claims are the reason', async () => {
+    const channels = await readChannels(policy, options);
+    expect(channels.refusal('nope:1', 'subscribe')).toMatch(/no namespace "nope"/);
+    expect(channels.refusal('news:1', 'publish')).toMatch(/only the HTTP API/);
+    expect(channels.refusal('doc:1', 'publish')).toMatch(/claims do not name it/);
+  });
+});
+
 describe('grantsOf', () => {
   it('takes names and prefixes', () => {
     expect(

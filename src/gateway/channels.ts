@@ -161,6 +161,18 @@ export class Channels {
     return allows(this.namespace(channel)?.publish, grants.publish, channel);
   }
 
+  /** Why somebody may not, for whoever has to mend it. */
+  refusal(channel: string, action: 'subscribe' | 'publish'): string {
+    const namespace = this.namespace(channel);
+    if (namespace === undefined) {
+      const name = namespaceOf(channel);
+      return `You may not ${action} to this channel: there is no namespace "${name}".`;
+    }
+    return namespace[action] === 'api'
+      ? `You may not ${action} to this channel: only the HTTP API may.`
+      : `You may not ${action} to this channel: the token's claims do not name it.`;
+  }
+
   maySend(user: string, grants: Grants): boolean {
     return allows(this.#send, grants.send, user);
   }

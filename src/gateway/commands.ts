@@ -131,7 +131,7 @@ export class Commands {
     const { channel, payload, key, echo, traceparent } = command;
     const namespace = this.#options.channels.namespace(channel);
     if (namespace === undefined || !this.#options.channels.mayPublish(channel, connection.grants)) {
-      throw new TidegateError('forbidden', 'You may not publish to this channel.');
+      throw new TidegateError('forbidden', this.#options.channels.refusal(channel, 'publish'));
     }
     const skip = echo ? undefined : connection.id;
     return this.#options.publisher.publish({
@@ -261,7 +261,7 @@ export class Commands {
   #readable(connection: Connection, channel: string): Namespace {
     const namespace = this.#options.channels.namespace(channel);
     if (namespace === undefined || !this.#options.channels.maySubscribe(channel, connection.grants)) {
-      throw new TidegateError('forbidden', 'You may not subscribe to this channel.');
+      throw new TidegateError('forbidden', this.#options.channels.refusal(channel, 'subscribe'));
     }
     return namespace;
   }

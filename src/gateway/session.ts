@@ -249,7 +249,7 @@ export class Sessions {
     const { channels, commands, plainChannel, publisher } = this.#options;
     const namespace = channels.namespace(plainChannel);
     if (namespace === undefined || !channels.mayPublish(plainChannel, connection.grants)) {
-      const error = new TidegateError('forbidden', 'You may not publish to this channel.');
+      const error = new TidegateError('forbidden', channels.refusal(plainChannel, 'publish'));
       commands.answerError(connection, undefined, error);
       return;
     }

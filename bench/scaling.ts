@@ -91,7 +91,7 @@ function install(): void {
       '--wait',
     ],
     ...['--set', `image.repository=${repository},image.tag=${tag},auth.mode=anonymous,replicaCount=1`],
-    ...['--set', 'limits.upgradeRate=0,limits.messageRate=0,preStopSeconds=0,drainSeconds=0'],
+    ...['--set', 'limits.upgradeRate=0,limits.messageRate=0,preStopSeconds=0,drainSeconds=0,operator.enabled=false'],
     ...['--set', 'logLevel=warn,resources.requests.cpu=10m,redis.resources.requests.cpu=10m'],
   ]);
 }

@@ -26,10 +26,12 @@ const NAMESPACE = 'tidegate-scaling';
 const RELEASE = 'tidegate';
 const SETTLE_SECONDS = 3;
 
-/** Loads with the same deliveries a second and ten times the messages: the difference is what a message costs. */
+/** Two loads with the same deliveries a second, of which one has ten times the messages; one that has nothing but
+ * messages; and none. */
 const loads = [
   { name: '1000 connections × 50 messages/s', connections: 1000, perSecond: 50 },
   { name: '100 connections × 500 messages/s', connections: 100, perSecond: 500 },
+  { name: '1 connection × 500 messages/s', connections: 1, perSecond: 500 },
   { name: 'idle, 1000 connections', connections: 1000, perSecond: 0 },
 ] as const;
 
@@ -91,7 +93,10 @@ function install(): void {
       '--wait',
     ],
     ...['--set', `image.repository=${repository},image.tag=${tag},auth.mode=anonymous,replicaCount=1`],
-    ...['--set', 'limits.upgradeRate=0,limits.messageRate=0,preStopSeconds=0,drainSeconds=0,operator.enabled=false'],
+    ...[
+      '--set',
+      'limits.upgradeRate=0,limits.messageRate=0,preStopSeconds=0,drainSeconds=0,operator.enabled=false',
+    ],
     ...['--set', 'logLevel=warn,resources.requests.cpu=10m,redis.resources.requests.cpu=10m'],
   ]);
 }
@@ -167,14 +172,15 @@ function podNames(): string[] {
 function report(): void {
   const of = (pods: number, load: string, figure: (sample: Sample) => number) =>
     median(samples.filter((sample) => sample.pods === pods && sample.load === load).map(figure));
-  const [wide, dense, idle] = loads;
+  const idle = loads.at(-1);
+  const busy = loads.slice(0, -1);
   const perMillion = (pods: number, load: string, which: 'gatewayCpu' | 'redisCpu') =>
     of(pods, load, (sample) => (sample[which] / sample.deliveries) * 1e6);
   console.log(
     '| load | pods | p99, ms | lost | CPU s a million deliveries | of 1 pod | Redis, CPU s a million messages |',
   );
   console.log('| --- | ---: | ---: | ---: | ---: | ---: | ---: |');
-  for (const { name } of [wide, dense]) {
+  for (const { name } of busy) {
     const one = perMillion(podCounts[0] ?? 1, name, 'gatewayCpu');
     for (const pods of podCounts) {
       const cost = perMillion(pods, name, 'gatewayCpu');
@@ -192,7 +198,7 @@ function report(): void {
     }
   }
   for (const pods of podCounts) {
-    const cores = of(pods, idle.name, (sample) => sample.gatewayCpu / sample.seconds);
+    const cores = of(pods, idle?.name ?? '', (sample) => sample.gatewayCpu / sample.seconds);
     console.log(`idle, 1000 connections on ${pods} pods: ${cores.toFixed(3)} cores`);
   }
   if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify(samples, undefined, 1)}\n`);

@@ -49,6 +49,7 @@ export interface Plan {
 const MAX_PODS = 5000;
 const MIN_PODS = 2;
 const MICRO = 1e-6;
+const MILLI = 1e-3;
 const BITS_PER_MIBIT = 1_048_576;
 /** The chart's default for what may wait for slow readers. */
 const BACKLOG_MIB = 128;
@@ -76,7 +77,7 @@ export function planWith(demand: Demand, pods: number): Plan {
       publishesPerSecond * podsReached(count, recipients) * constants.arrivalCpu.value +
       publishesPerSecond * recipients * constants.deliveryCpu.value +
       connections * constants.connectionCpu.value;
-    return (busy / count) * MICRO;
+    return (busy / count) * MICRO + constants.baseCpu.value * MILLI;
   };
   const left = Math.max(1, pods - 1);
   const podsPerMessage = podsReached(pods, recipients);

@@ -2,8 +2,9 @@
 //
 //   k6 run -e URL=ws://127.0.0.1:8080 loadtest/direct.ts
 
+import { closeAudience } from './lib/audience.ts';
 import { connect, opened } from './lib/connect.ts';
-import { allOr, fleetScenario, mine, openPaced } from './lib/fleet.ts';
+import { fleetScenario, mine, openPaced } from './lib/fleet.ts';
 import { publishPaced, toUser } from './lib/publisher.ts';
 import { Receiver } from './lib/receiver.ts';
 import { longestSeconds, start, summaryTrendStats, type Times } from './lib/schedule.ts';
@@ -55,11 +56,7 @@ export async function receive({ startAtMs, publishAtMs, giveUpAtMs }: Times): Pr
       });
     },
   );
-  await allOr(
-    receivers.map(({ done }) => done),
-    giveUpAtMs,
-  );
-  await Promise.all(receivers.map((receiver) => receiver.close()));
+  await closeAudience(receivers, giveUpAtMs);
 }
 
 export async function send({ startAtMs, publishAtMs }: Times): Promise<void> {

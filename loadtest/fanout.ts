@@ -2,10 +2,10 @@
 //
 //   k6 run -e URL=ws://127.0.0.1:8080 loadtest/fanout.ts
 
+import { closeAudience, openAudience } from './lib/audience.ts';
 import { connect, opened } from './lib/connect.ts';
-import { allOr, fleetScenario, mine, openPaced } from './lib/fleet.ts';
+import { fleetScenario } from './lib/fleet.ts';
 import { overApi, publishPaced, toChannel } from './lib/publisher.ts';
-import { Receiver } from './lib/receiver.ts';
 import { longestSeconds, start, summaryTrendStats, type Times } from './lib/schedule.ts';
 import { apiKey, namespaces, number, run, runner } from './lib/settings.ts';
 import { summaryOf } from './lib/summary.ts';
@@ -37,22 +37,9 @@ export const options = {
 
 export const setup = () => start(plan, [channel]);
 
-export async function receive({ startAtMs, publishAtMs, giveUpAtMs }: Times): Promise<void> {
-  const numbers = mine(plan.connections);
-  const receivers = await openPaced(numbers, plan.connections, startAtMs, plan.connectSeconds, (number) => {
-    return new Receiver({
-      user: `load-${runner}-${number}`,
-      channel,
-      expect: [publisher],
-      publishers: 1,
-      publishAtMs,
-    });
-  });
-  await allOr(
-    receivers.map(({ done }) => done),
-    giveUpAtMs,
-  );
-  await Promise.all(receivers.map((receiver) => receiver.close()));
+export async function receive(times: Times): Promise<void> {
+  const receivers = await openAudience(plan, times, channel, publisher);
+  await closeAudience(receivers, times.giveUpAtMs);
 }
 
 export async function publish({ publishAtMs }: Times): Promise<void> {

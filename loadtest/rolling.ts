@@ -4,10 +4,10 @@
 //   k6 run -e URL=ws://127.0.0.1:8080 loadtest/rolling.ts
 //   kubectl rollout restart deployment tidegate
 
+import { closeAudience, openAudience } from './lib/audience.ts';
 import { connect, opened } from './lib/connect.ts';
-import { allOr, fleetScenario, mine, openPaced, until } from './lib/fleet.ts';
+import { fleetScenario, until } from './lib/fleet.ts';
 import { publishPaced, toChannel } from './lib/publisher.ts';
-import { Receiver } from './lib/receiver.ts';
 import { longestSeconds, start, summaryTrendStats, type Times } from './lib/schedule.ts';
 import { namespaces, number, run, runner } from './lib/settings.ts';
 import { summaryOf } from './lib/summary.ts';
@@ -42,17 +42,8 @@ export const options = {
 export const setup = () => start(plan, [channel]);
 
 export async function receive(times: Times): Promise<void> {
-  const { startAtMs, publishAtMs, giveUpAtMs } = times;
-  const numbers = mine(plan.connections);
-  const receivers = await openPaced(numbers, plan.connections, startAtMs, plan.connectSeconds, (number) => {
-    const expect = [publisherOf(times)];
-    return new Receiver({ user: `load-${runner}-${number}`, channel, expect, publishers: 1, publishAtMs });
-  });
-  await allOr(
-    receivers.map(({ done }) => done),
-    giveUpAtMs,
-  );
-  await Promise.all(receivers.map((receiver) => receiver.close()));
+  const receivers = await openAudience(plan, times, channel, publisherOf(times));
+  await closeAudience(receivers, times.giveUpAtMs);
 }
 
 export async function publish(times: Times): Promise<void> {

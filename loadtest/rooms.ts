@@ -2,7 +2,8 @@
 //
 //   k6 run -e URL=ws://127.0.0.1:8080 loadtest/rooms.ts
 
-import { allOr, fleetScenario, mine, openPaced } from './lib/fleet.ts';
+import { closeAudience } from './lib/audience.ts';
+import { fleetScenario, mine, openPaced } from './lib/fleet.ts';
 import { publishPaced, toChannel } from './lib/publisher.ts';
 import { Receiver } from './lib/receiver.ts';
 import { longestSeconds, start, summaryTrendStats, type Times } from './lib/schedule.ts';
@@ -61,11 +62,10 @@ export async function member({ startAtMs, publishAtMs, giveUpAtMs }: Times): Pro
       }),
     ),
   );
-  await allOr(
-    members.map(({ receiver }) => receiver.done),
+  await closeAudience(
+    members.map(({ receiver }) => receiver),
     giveUpAtMs,
   );
-  await Promise.all(members.map(({ receiver }) => receiver.close()));
 }
 
 export const handleSummary = summaryOf('rooms', 'Many small rooms', plan);

@@ -6,11 +6,11 @@
 import { sleep } from 'k6';
 import exec from 'k6/execution';
 import ws from 'k6/ws';
+import { closeAudience, openAudience } from './lib/audience.ts';
 import { connect, opened } from './lib/connect.ts';
-import { allOr, fleetScenario, mine, openPaced } from './lib/fleet.ts';
+import { fleetScenario } from './lib/fleet.ts';
 import { stalledReadersTold } from './lib/metrics.ts';
 import { publishPaced, toChannel } from './lib/publisher.ts';
-import { Receiver } from './lib/receiver.ts';
 import { longestSeconds, start, summaryTrendStats, type Times } from './lib/schedule.ts';
 import { namespaces, number, run, runner, url } from './lib/settings.ts';
 import { summaryOf } from './lib/summary.ts';
@@ -55,22 +55,9 @@ export const options = {
 
 export const setup = () => start(plan, [channel]);
 
-export async function read({ startAtMs, publishAtMs, giveUpAtMs }: Times): Promise<void> {
-  const numbers = mine(plan.connections);
-  const receivers = await openPaced(numbers, plan.connections, startAtMs, plan.connectSeconds, (number) => {
-    return new Receiver({
-      user: `load-${runner}-${number}`,
-      channel,
-      expect: [publisher],
-      publishers: 1,
-      publishAtMs,
-    });
-  });
-  await allOr(
-    receivers.map(({ done }) => done),
-    giveUpAtMs,
-  );
-  await Promise.all(receivers.map((receiver) => receiver.close()));
+export async function read(times: Times): Promise<void> {
+  const receivers = await openAudience(plan, times, channel, publisher);
+  await closeAudience(receivers, times.giveUpAtMs);
 }
 
 /** Subscribes, and does not read until the publisher has ended; then looks whether it is told what it missed. */

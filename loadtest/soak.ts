@@ -5,7 +5,8 @@
 //
 // Without ADMIN_URLS it cannot see the gateways' memory, and says so.
 
-import { allOr, fleetScenario, mine, openPaced, until } from './lib/fleet.ts';
+import { closeAudience } from './lib/audience.ts';
+import { fleetScenario, mine, openPaced, until } from './lib/fleet.ts';
 import { memorySamples, memorySlope } from './lib/metrics.ts';
 import { metricOfPods } from './lib/pods.ts';
 import { publishPaced, toChannel } from './lib/publisher.ts';
@@ -89,11 +90,10 @@ export async function member({ startAtMs, publishAtMs, giveUpAtMs }: Times): Pro
       return publishPaced(over, publisherOf(number), { ...plan, startAtMs: publishFromMs });
     }),
   );
-  await allOr(
-    members.map(({ receiver }) => receiver.done),
+  await closeAudience(
+    members.map(({ receiver }) => receiver),
     giveUpAtMs,
   );
-  await Promise.all(members.map(({ receiver }) => receiver.close()));
 }
 
 /** Those who come, listen for a while and go, each time as somebody else. */

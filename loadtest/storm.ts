@@ -3,11 +3,11 @@
 //
 //   k6 run -e URL=ws://127.0.0.1:8080 loadtest/storm.ts
 
+import { closeAudience, openAudience } from './lib/audience.ts';
 import { connect, opened } from './lib/connect.ts';
-import { allOr, fleetScenario, mine, openPaced, until } from './lib/fleet.ts';
+import { fleetScenario, until } from './lib/fleet.ts';
 import { returnTime } from './lib/metrics.ts';
 import { publishPaced, toChannel } from './lib/publisher.ts';
-import { Receiver } from './lib/receiver.ts';
 import { longestSeconds, start, summaryTrendStats, type Times } from './lib/schedule.ts';
 import { namespaces, number, run, runner } from './lib/settings.ts';
 import { summaryOf } from './lib/summary.ts';
@@ -45,22 +45,13 @@ export const options = {
 export const setup = () => start(plan, [channel]);
 
 export async function receive(times: Times): Promise<void> {
-  const { startAtMs, publishAtMs, middleAtMs, giveUpAtMs } = times;
-  const numbers = mine(plan.connections);
-  const receivers = await openPaced(numbers, plan.connections, startAtMs, plan.connectSeconds, (number) => {
-    const expect = [publisherOf(times)];
-    return new Receiver({ user: `load-${runner}-${number}`, channel, expect, publishers: 1, publishAtMs });
-  });
-  await until(middleAtMs);
+  const receivers = await openAudience(plan, times, channel, publisherOf(times));
+  await until(times.middleAtMs);
   for (const { connection } of receivers) {
     const cutAtMs = Date.now();
     connection.cut(() => returnTime.add(Date.now() - cutAtMs));
   }
-  await allOr(
-    receivers.map(({ done }) => done),
-    giveUpAtMs,
-  );
-  await Promise.all(receivers.map((receiver) => receiver.close()));
+  await closeAudience(receivers, times.giveUpAtMs);
 }
 
 export async function publish(times: Times): Promise<void> {

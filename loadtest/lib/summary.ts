@@ -1,5 +1,6 @@
 // The summary: what a run has shown, as a text for the terminal, as JSON for programs and as a page for people.
 
+import { summaryTrendStats } from './schedule.ts';
 import { out, run, size, url } from './settings.ts';
 
 /** The part of k6's data that is used. */
@@ -115,7 +116,8 @@ ${trends.map(([name, { values }]) => `<h3><code>${escaped(name)}</code>, ms</h3>
 
 /** One bar for each figure of a trend. */
 function bars(values: Record<string, number>): string {
-  const entries = Object.entries(values).filter(([name]) => name !== 'count');
+  // k6 gives them in any order.
+  const entries = summaryTrendStats.map((name): [string, number] => [name, values[name] ?? 0]);
   const most = Math.max(...entries.map(([, value]) => value), Number.MIN_VALUE);
   const [left, width, step] = [60, 500, 22];
   const lines = entries.map(([name, value], index) => {

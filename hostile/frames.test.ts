@@ -25,7 +25,9 @@ attack(
       // What begins like a frame gets further than noise does.
       const noise = randomBytes(1 + (at % 300));
       peer.socket.write(
-        at % 2 === 0 ? noise : Buffer.concat([frame({ opcode: at % 16, payload: noise }), noise]),
+        at % 2 === 0
+          ? noise
+          : Buffer.concat([frame({ opcode: (at >> 1) % 16, payload: noise }), noise]),
       );
       peer.socket.end();
       await peer.end(60_000);
@@ -33,7 +35,7 @@ attack(
       if (close !== undefined && close.payload.length > 1) seen.add(close.payload.readUInt16BE(0));
     });
     for (const code of seen) expect([1002, 1003, 1007, 1009]).toContain(code);
-    expect(seen.size).toBeGreaterThanOrEqual(3);
+    expect([...seen]).toEqual(expect.arrayContaining([1002, 1003, 1007]));
   },
 );
 

@@ -9,6 +9,7 @@ export type FigureId =
   | 'rate64'
   | 'microsADelivery'
   | 'microsADeliveryToFew'
+  | 'microsAtOnce'
   | 'p50At20k'
   | 'p99At20k'
   | 'lossAt20k'
@@ -55,8 +56,12 @@ export function figuresFor(idle: { few: number; many: number }): ReadonlyMap<Fig
     ['rate4', rate('deliveries/s, 4 outstanding')],
     ['rate16', rate('deliveries/s, 16 outstanding')],
     ['rate64', rate('deliveries/s, 64 outstanding')],
-    ['microsADelivery', amount('CPU a delivery to one of 1000, µs', 3)],
-    ['microsADeliveryToFew', amount('CPU a delivery to one of 100, from 100 publishers, µs', 3)],
+    ['microsADelivery', amount('CPU a delivery to one of 1000, 100 messages/s, µs', 3)],
+    [
+      'microsADeliveryToFew',
+      amount('CPU a delivery to one of 100, 1000 messages/s of 100 publishers, µs', 3),
+    ],
+    ['microsAtOnce', amount('the same at saturation, 64 messages outstanding, µs', 3)],
     ['p50At20k', amount('p50 at 20k/s, ms', 1)],
     ['p99At20k', amount('p99 at 20k/s, ms', 1)],
     ['lossAt20k', loss('lost at 20k/s')],

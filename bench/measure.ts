@@ -3,6 +3,7 @@
 import {
   type Client,
   type Load,
+  type Pace,
   type Report,
   startDurableClient,
   startReturnClient,
@@ -87,29 +88,38 @@ function outstanding(messages: number, figure: FigureId): Measurement {
   };
 }
 
-/** What a delivery costs, whatever else the machine is busy with: only CPU time of the server counts. */
+/** What a delivery costs, whatever else the machine is busy with: only CPU time of the server counts. At a pace first:
+ * with so many outstanding, what a delivery costs goes by how many messages share a write, which is the client's doing. */
 function cost(): Measurement {
+  const paced = (perSecond: number): Pace => ({ kind: 'rate', perSecond });
+  const loads: readonly [FigureId, Pick<Load, 'connections' | 'publishers' | 'pace'>][] = [
+    ['microsADelivery', { connections: CONNECTIONS, publishers: 1, pace: paced(100) }],
+    ['microsADeliveryToFew', { connections: 100, publishers: 100, pace: paced(1000) }],
+    ['microsAtOnce', { connections: 100, publishers: 100, pace: { kind: 'outstanding', messages: 64 } }],
+  ];
   return {
     id: 'cost',
     needsLoadClient: true,
     isFor: ({ id }) => id.startsWith('traces-'),
-    nominalSeconds: ({ windowSeconds, warmSeconds }) => 2 * (OVERHEAD_SECONDS + windowSeconds) + warmSeconds,
+    nominalSeconds: ({ pacedSeconds, warmSeconds }) =>
+      loads.length * (OVERHEAD_SECONDS + pacedSeconds + warmSeconds),
     run: (server, settings) =>
       withServer(server, async (running) => {
-        const few = { connections: CONNECTIONS, publishers: 1, messages: 16 };
-        const many = { connections: 100, publishers: 100, messages: 64 };
         const costs: [FigureId, number][] = [];
-        const warm = { pace: { kind: 'outstanding', messages: 16 }, seconds: settings.warmSeconds } as const;
-        for (const [figure, { connections, publishers, messages }] of [
-          ['microsADelivery', few],
-          ['microsADeliveryToFew', many],
-        ] as const) {
-          const pace = { kind: 'outstanding', messages } as const;
-          await wsload(server, running, settings, { ...warm, connections, publishers }).report;
-          const before = cpuSeconds(running.pid);
-          const load = { connections, publishers, pace, seconds: settings.windowSeconds };
-          const report = await wsload(server, running, settings, load).report;
-          const seconds = cpuSeconds(running.pid) - before;
+        for (const [figure, load] of loads) {
+          let seconds = 0;
+          const report = await loadWarm(
+            server,
+            running,
+            settings,
+            { ...load, seconds: settings.pacedSeconds },
+            async (client) => {
+              await client.reported('open');
+              const before = cpuSeconds(running.pid);
+              await client.report;
+              seconds = cpuSeconds(running.pid) - before;
+            },
+          );
           costs.push([figure, (seconds * 1e6) / read(report, 'delivered')]);
         }
         return { values: costs, remarks: [] };
@@ -347,7 +357,7 @@ async function withServer<T>(server: Server, use: (running: Running) => Promise<
   }
 }
 
-type WarmLoad = Omit<Load, 'connections' | 'settleSeconds'>;
+type WarmLoad = Omit<Load, 'connections' | 'settleSeconds'> & Partial<Pick<Load, 'connections'>>;
 
 /** A short load that is thrown away, where the server gains by it, then the one that counts. */
 async function loadWarm(

@@ -25,9 +25,7 @@ attack(
       // What begins like a frame gets further than noise does.
       const noise = randomBytes(1 + (at % 300));
       peer.socket.write(
-        at % 2 === 0
-          ? noise
-          : Buffer.concat([frame({ opcode: (at >> 1) % 16, payload: noise }), noise]),
+        at % 2 === 0 ? noise : Buffer.concat([frame({ opcode: (at >> 1) % 16, payload: noise }), noise]),
       );
       peer.socket.end();
       await peer.end(60_000);

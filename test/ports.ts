@@ -8,12 +8,18 @@ import { createServer } from 'node:net';
 const firstPort = 20_000;
 const lastPort = 30_000; // where the node ports of a Kubernetes on this machine begin
 
+/** Into so many parts the ports are divided, one for each of vitest's workers: what one is given and does not listen on
+ * yet looks free to the others. */
+const parts = 8;
+const portsEach = (lastPort - firstPort) / parts;
+const firstOwnPort = firstPort + (Number(process.env.VITEST_POOL_ID ?? 0) % parts) * portsEach;
+
 const taken = new Set<number>();
 
-/** A port of 127.0.0.1 on which nothing listens, and which this process is not given again. */
+/** A port of 127.0.0.1 on which nothing listens, and which this worker is not given again. */
 export async function freePort(): Promise<number> {
   for (;;) {
-    const port = firstPort + Math.floor(Math.random() * (lastPort - firstPort));
+    const port = firstOwnPort + Math.floor(Math.random() * portsEach);
     if (taken.has(port) || !(await isFree(port))) continue;
     taken.add(port);
     return port;

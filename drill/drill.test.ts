@@ -18,20 +18,16 @@ const trials: [kind: KindName, seed: number][] = [
 ];
 
 describe.concurrent('under constant publishing', () => {
-  test.each(trials)(
-    'nothing is lost silently at a %s (seed %i)',
-    { timeout: 120_000 },
-    async (kind, seed) => {
-      const { verdict, failures, acknowledged } = await runTrial(kind, seed);
-      const { lost, doubled, disordered, altered, findings } = verdict;
-      expect({ failures, findings }).toEqual({ failures: [], findings: [] });
-      expect({ lost, doubled, disordered, altered }).toEqual({
-        lost: 0,
-        doubled: 0,
-        disordered: 0,
-        altered: 0,
-      });
-      expect(acknowledged).toBeGreaterThan(0);
-    },
-  );
+  test.each(trials)('nothing is lost silently at a %s (seed %i)', async (kind, seed) => {
+    const { verdict, failures, acknowledged } = await runTrial(kind, seed);
+    const { lost, doubled, disordered, altered, findings } = verdict;
+    expect({ failures, findings }).toEqual({ failures: [], findings: [] });
+    expect({ lost, doubled, disordered, altered }).toEqual({
+      lost: 0,
+      doubled: 0,
+      disordered: 0,
+      altered: 0,
+    });
+    expect(acknowledged).toBeGreaterThan(0);
+  });
 });

@@ -43,9 +43,6 @@ export interface Kind {
 
 const host = '127.0.0.1';
 
-/** A gateway is given this long to end. */
-const PATIENCE_MS = 30_000;
-
 /** What happens to a Redis that is killed and started again. */
 async function prepareRestart(stage: Stage, random: Random): Promise<Strike> {
   const form = random.pick([
@@ -125,7 +122,6 @@ async function withSentinel(stage: Stage) {
     promote: async () => {
       await until(async () => (await client.role())[0] === 'master', {
         what: 'a failover',
-        timeoutMs: PATIENCE_MS,
       });
     },
   };
@@ -326,7 +322,6 @@ async function prepareSlow(stage: Stage, random: Random): Promise<Strike> {
       const dropped = () => gateway.metric('tidegate_slow_consumers_total', { action: 'drop' });
       await until(async () => (await dropped()) > 0, {
         what: 'the reader to be too slow',
-        timeoutMs: PATIENCE_MS,
       });
       await sleep(moreMs);
       load.subscribers[index]?.resume();

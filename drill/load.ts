@@ -17,8 +17,6 @@ export interface LoadOptions {
   readonly padding: number;
 }
 
-const PATIENCE_MS = 30_000;
-
 /** How long the wanderer stays. */
 const STAY_MS = [150, 600] as const;
 
@@ -116,6 +114,6 @@ export class Load {
   }
 
   #until(condition: () => boolean, what: string): Promise<unknown> {
-    return until(condition, { what, timeoutMs: PATIENCE_MS });
+    return until(condition, { what });
   }
 }

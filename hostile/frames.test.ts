@@ -28,7 +28,7 @@ attack(
         at % 2 === 0 ? noise : Buffer.concat([frame({ opcode: (at >> 1) % 16, payload: noise }), noise]),
       );
       peer.socket.end();
-      await peer.end(60_000);
+      await peer.end();
       const close = peer.frames.find(({ firstByte }) => firstByte === 0x88);
       if (close !== undefined && close.payload.length > 1) seen.add(close.payload.readUInt16BE(0));
     });
@@ -63,7 +63,7 @@ attack(
       peer.socket.write(bytes.subarray(0, cut));
       peer.socket.write(bytes.subarray(cut));
       peer.socket.end();
-      await peer.end(60_000);
+      await peer.end();
       for (const { firstByte, payload } of peer.frames) {
         expect([0x81, 0x88, 0x8a, 0xc1], `seed ${seed}`).toContain(firstByte);
         if (firstByte !== 0x88 || payload.length < 2) continue;
@@ -103,7 +103,7 @@ attack(
     await Promise.all(
       peers.map(async (peer) => {
         peer.socket.write(frame({ opcode: opcodes.ping, payload: 'still here?' }));
-        await until(() => peer.received.includes('still here?'), { what: 'a pong', timeoutMs: 60_000 });
+        await until(() => peer.received.includes('still here?'), { what: 'a pong' });
       }),
     );
     for (const peer of peers) peer.socket.destroy();

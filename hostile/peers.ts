@@ -20,7 +20,6 @@ export async function pour(peer: RawPeer, chunks: Iterable<Buffer | string>): Pr
     if (peer.socket.write(chunk)) continue;
     await until(() => peer.ended || peer.socket.destroyed || !peer.socket.writableNeedDrain, {
       what: 'the gateway to read',
-      timeoutMs: 60_000,
       pollIntervalMs: 1,
     });
   }

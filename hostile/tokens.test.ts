@@ -42,7 +42,7 @@ async function expectRefused(what: string, forged: string, at = 0): Promise<void
   if (way === undefined) throw new Error('there is no way');
   const { path, headers } = way(forged);
   const peer = await RawPeer.upgrade(gateway.ports.ws, path, headers);
-  expect(await peer.closed(60_000), what).toBe(1008);
+  expect(await peer.closed(), what).toBe(1008);
   expect(peer.texts, what).toEqual([]);
 }
 

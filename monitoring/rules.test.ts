@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { describe, expect, it, vi } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
 import { chartFolder, chartTuning, testPlace } from './chart.ts';
 import {
@@ -15,7 +15,6 @@ import { rollingRestart } from './rolling-restart.ts';
 import { isAlert, ruleGroups } from './rules.ts';
 
 // promtool is quick, but not on a machine that is busy with everything else.
-vi.setConfig({ testTimeout: 180_000 });
 
 const alerts = ruleGroups(chartTuning(), testPlace)
   .flatMap(({ rules }) => rules)

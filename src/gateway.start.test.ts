@@ -23,7 +23,6 @@ async function run(env: Record<string, string>, args: string[] = []) {
   const { process: child, stdout, stderr } = spawnGateway(env, args);
   await until(() => child.exitCode !== null || child.signalCode !== null, {
     what: 'it to end',
-    timeoutMs: 20_000,
   });
   await until(() => child.stdout?.readableEnded && child.stderr?.readableEnded, { what: 'its output' });
   return { code: child.exitCode, stdout: stdout(), stderr: stderr() };

@@ -67,7 +67,7 @@ async function startGateway(env: Record<string, string>) {
         .split('\n')
         .find((it) => it.includes('"msg":"ready"'));
     },
-    { what: 'the bundled gateway to be ready', timeoutMs: 30_000 },
+    { what: 'the bundled gateway to be ready' },
   );
   const { ports } = JSON.parse(line) as { ports: { ws: number; api?: number; admin: number } };
   const urls = {
@@ -172,7 +172,6 @@ test('a bundled operator leads, is ready, and stops', async () => {
   });
   await until(() => output().includes('"msg":"leading"'), {
     what: 'the bundled operator to lead',
-    timeoutMs: 30_000,
   });
   const line = output()
     .split('\n')

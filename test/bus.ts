@@ -32,7 +32,7 @@ export class Heard implements BusListener {
   /** Resolves when the text has arrived on the topic. */
   async until(topic: string, text: string): Promise<void> {
     const arrived = () => this.messages.some((it) => it.topic === topic && it.bytes.toString() === text);
-    await until(arrived, { what: `"${text}" on ${topic}`, timeoutMs: 20_000 });
+    await until(arrived, { what: `"${text}" on ${topic}` });
   }
 
   /** Forgets everything, so that the next test finds nothing of this one. */
@@ -78,7 +78,7 @@ export function openRedisBus(given: TestAddress): TestRedisBus {
 /** Starts a Redis bus and waits until it is up. */
 export async function startRedisBus(address: TestAddress): Promise<TestRedisBus> {
   const pod = openRedisBus(address);
-  await until(() => pod.started.then(() => true), { what: 'the bus to start', timeoutMs: 30_000 });
+  await until(() => pod.started.then(() => true), { what: 'the bus to start' });
   return pod;
 }
 
@@ -95,9 +95,6 @@ export function openPod(address: TestAddress): TestRedisBus {
   onTestFinished(() => pod.bus.stop());
   return pod;
 }
-
-/** Generous, because machines are busy. How long it took is printed when the file is done. */
-const backWithinMs = 10_000;
 
 const measured: string[] = [];
 
@@ -124,7 +121,7 @@ export async function deliversAgain(
           await pods[0]?.bus.publish(topic, Buffer.from(text)).catch(() => {});
           return pods.every(({ heard }) => heard.texts(topic).includes(text));
         },
-        { what: `${topic} to deliver again ${what}`, timeoutMs: backWithinMs },
+        { what: `${topic} to deliver again ${what}` },
       ),
     ),
   );
@@ -145,7 +142,7 @@ export async function interruptionsAre(
 /** Resolves when all buses are in the state. */
 export async function stateIs(state: BusState, pods: readonly TestRedisBus[]): Promise<void> {
   for (const { bus } of pods) {
-    await until(() => bus.health.state === state, { what: `the bus to be ${state}`, timeoutMs: 20_000 });
+    await until(() => bus.health.state === state, { what: `the bus to be ${state}` });
   }
 }
 
@@ -198,7 +195,7 @@ export function startBusProcess(mode: RedisAddress['mode'], url: string) {
   child.stdout.on('data', (chunk) => {
     output += chunk;
   });
-  const says = (word: string) => until(() => output.includes(word), { what: `"${word}"`, timeoutMs: 20_000 });
+  const says = (word: string) => until(() => output.includes(word), { what: `"${word}"` });
   return {
     /** Resolves when it has begun to start the bus. */
     begun: () => says('begun'),

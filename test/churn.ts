@@ -70,14 +70,14 @@ export async function churn({ publisherUrl, subscriberUrls, channel, rounds }: C
       const count = (kind: Seen['kind']) => mine.filter((it) => it.kind === kind).length;
       for (let round = 1; round <= rounds; round += 1) {
         client.send({ type: 'subscribe', channel, ref: 'join' });
-        await until(() => count('joined') === round, { what: 'a subscription', timeoutMs: 30_000 });
+        await until(() => count('joined') === round, { what: 'a subscription' });
         const enough = messages + 1 + ((index + round) % 40);
-        await until(() => messages >= enough, { what: 'messages', timeoutMs: 30_000 });
+        await until(() => messages >= enough, { what: 'messages' });
         mine.push({ kind: 'leaving', ackedBefore: acked });
         client.send({ type: 'unsubscribe', channel, ref: 'leave' });
-        await until(() => count('left') === round, { what: 'the end of a subscription', timeoutMs: 30_000 });
+        await until(() => count('left') === round, { what: 'the end of a subscription' });
         const then = sent;
-        await until(() => acked > then, { what: 'messages that it must not get', timeoutMs: 30_000 });
+        await until(() => acked > then, { what: 'messages that it must not get' });
       }
       return mine;
     }),
@@ -86,7 +86,6 @@ export async function churn({ publisherUrl, subscriberUrls, channel, rounds }: C
   const expected = () => Array.from({ length: sent }, (_, n) => n + 1).filter(isEchoed);
   await until(() => echoed.length >= expected().length, {
     what: 'the echo of the last message',
-    timeoutMs: 30_000,
   });
   if (echoed.join() !== expected().join()) faults.push(`the publisher's own came as ${echoed}`);
   for (const [index, mine] of seen.entries()) {

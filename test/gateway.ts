@@ -53,7 +53,6 @@ export async function startGateway(env: Record<string, string> = {}): Promise<Te
   const isReady = () => log.find((line) => line.msg === 'ready');
   await until(() => isReady() ?? (child.exitCode !== null || child.signalCode !== null), {
     what: 'the gateway to be ready',
-    timeoutMs: 30_000,
   });
   const ready = isReady();
   if (ready === undefined) throw new Error(`the gateway ended: ${output()}`);

@@ -62,7 +62,7 @@ test.skipIf(!isInstalled)(
     writeFileSync(config, JSON.stringify(configOf(otlp, query, [other])));
     jaeger = spawn('jaeger', ['--config', config], { stdio: 'ignore' });
     const url = `http://127.0.0.1:${query}`;
-    await until(async () => (await fetch(`${url}/api/services`)).ok, { what: 'Jaeger', timeoutMs: 60_000 });
+    await until(async () => (await fetch(`${url}/api/services`)).ok, { what: 'Jaeger' });
 
     const redis = await startRedis();
     const keys = join(folder, 'keys');
@@ -98,7 +98,7 @@ test.skipIf(!isInstalled)(
         };
         return data[0]?.spans.length === 4 && data[0];
       },
-      { what: 'the trace', timeoutMs: 30_000 },
+      { what: 'the trace' },
     );
     const podOf = ({ processID }: JaegerSpan) =>
       processes[processID]?.tags.find(({ key }) => key === 'service.instance.id')?.value;
@@ -111,5 +111,4 @@ test.skipIf(!isInstalled)(
     await Promise.all(pods.map((pod) => pod.stop()));
     await redis.stop();
   },
-  120_000,
 );

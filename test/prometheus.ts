@@ -100,7 +100,6 @@ export async function startPrometheus(rules: string): Promise<TestPrometheus> {
 
   await until(async () => child.exitCode !== null || (await fetch(`${url}/-/ready`)).ok, {
     what: 'Prometheus to be ready',
-    timeoutMs: 60_000,
   });
   if (child.exitCode !== null) throw new Error(`Prometheus ended:\n${complaints}`);
 

@@ -79,17 +79,17 @@ export class RawPeer {
   }
 
   /** Waits to be closed, answers that, and resolves with the code when the connection has ended. */
-  async closed(timeoutMs = 20_000): Promise<number> {
+  async closed(): Promise<number> {
     const isClose = ({ firstByte }: Frame) => firstByte === (0x80 | opcodes.close);
-    const close = await until(() => this.frames.find(isClose), { what: 'a close frame', timeoutMs });
+    const close = await until(() => this.frames.find(isClose), { what: 'a close frame' });
     this.send(opcodes.close, close.payload);
     await this.end();
     return close.payload.length === 0 ? 1005 : close.payload.readUInt16BE(0);
   }
 
   /** Resolves with everything received when the other side has ended the connection. */
-  async end(timeoutMs = 20_000): Promise<string> {
-    await until(() => this.ended, { what: 'the connection to be ended', timeoutMs });
+  async end(): Promise<string> {
+    await until(() => this.ended, { what: 'the connection to be ended' });
     this.socket.destroy();
     return this.received.toString('latin1');
   }

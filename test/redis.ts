@@ -184,7 +184,7 @@ export async function startCluster(masters = 3): Promise<RedisCluster> {
     for (const { port, busPort } of nodes) await admin.call('CLUSTER', 'MEET', host, port, busPort);
   });
   await each(admins, (admin, index) =>
-    until(() => isClusterOk(admin, masters), { what: `cluster node ${index} to be ok`, timeoutMs: 30_000 }),
+    until(() => isClusterOk(admin, masters), { what: `cluster node ${index} to be ok` }),
   );
 
   return {
@@ -258,7 +258,6 @@ async function launch({ port, password, config, args }: Launch): Promise<RedisSe
     watchdog.watch(started.pid);
     const state = await until(async () => (hasEnded(started) ? 'ended' : answers(port)), {
       what: `redis-server on port ${port} to answer`,
-      timeoutMs: 20_000,
     });
     if (state === 'ended') {
       const lines = (await readFile(logFile, 'utf8')).trim().split('\n');

@@ -2,6 +2,7 @@
 
 import { setTimeout as delay } from 'node:timers/promises';
 
+const defaultTimeoutMs = 60_000;
 const defaultPollIntervalMs = 10;
 
 /** What is left of `T` once it is known to be truthy. */
@@ -10,7 +11,7 @@ export type Truthy<T> = Exclude<T, false | 0 | 0n | '' | null | undefined>;
 export type UntilOptions = {
   /** What is waited for, as it completes "waited 10000 ms for …". */
   what: string;
-  /** How long to wait. Default 10 s. */
+  /** How long to wait. Default 60 s: it is to end a test that hangs, and says nothing of how fast anything is. */
   timeoutMs?: number;
   /** How long to wait between two looks. Default 10 ms; longer where a look costs more. */
   pollIntervalMs?: number;
@@ -25,13 +26,13 @@ export type UntilOptions = {
  */
 export async function until<T>(
   condition: () => T | Promise<T>,
-  { what, timeoutMs = 10_000, pollIntervalMs = defaultPollIntervalMs }: UntilOptions,
+  { what, timeoutMs = defaultTimeoutMs, pollIntervalMs = defaultPollIntervalMs }: UntilOptions,
 ): Promise<Truthy<T>> {
   const deadline = performance.now() + timeoutMs;
   const pending = Symbol('pending');
   let last = 'it was never answered';
   let cause: unknown;
-  do {
+  for (;;) {
     try {
       const value = await settleBy(deadline, condition, pending);
       if (value === pending) break;
@@ -42,8 +43,10 @@ export async function until<T>(
       last = `the last try failed: ${error instanceof Error ? error.message : String(error)}`;
       cause = error;
     }
+    // Not after the delay, which may have been longer than it was asked to be: each is followed by a look.
+    if (performance.now() >= deadline) break;
     await delay(pollIntervalMs);
-  } while (performance.now() < deadline);
+  }
   throw new Error(`waited ${timeoutMs} ms for ${what}; ${last}`, { cause });
 }
 

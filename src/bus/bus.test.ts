@@ -93,7 +93,7 @@ describe.each(backends)('a bus over $name', ({ name, start }) => {
     if (one === undefined || other === undefined) throw new Error(`no pod over ${name}`);
     first = one;
     second = other;
-  }, 90_000);
+  });
   afterAll(() => backend?.stop());
   beforeEach(() => {
     tests += 1;
@@ -119,9 +119,7 @@ describe.each(backends)('a bus over $name', ({ name, start }) => {
       await Promise.all(sent);
     });
     const total = topics.length * each * backend.pods.length;
-    await everyone(({ heard }) =>
-      until(() => heard.messages.length >= total, { what: `${total} messages`, timeoutMs: 20_000 }),
-    );
+    await everyone(({ heard }) => until(() => heard.messages.length >= total, { what: `${total} messages` }));
     for (const it of topics) {
       const texts = first.heard.texts(it);
       expect(new Set(texts).size, it).toBe(each * backend.pods.length);
@@ -464,7 +462,6 @@ describe.each(backends)('a bus over $name', ({ name, start }) => {
         for (let round = 0; round < 3; round += 1) {
           const results = await until(() => Promise.allSettled(calls()), {
             what: 'all calls to end',
-            timeoutMs: 20_000,
           });
           for (const result of results) {
             expect(result).toMatchObject({
@@ -477,7 +474,6 @@ describe.each(backends)('a bus over $name', ({ name, start }) => {
           state === 'down' && reason.includes('ECONNREFUSED');
         await until(() => isDown(first.bus.health), {
           what: 'the bus to say why it is down',
-          timeoutMs: 20_000,
         });
         first.bus.unsubscribe(topic('outage'));
       },

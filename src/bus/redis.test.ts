@@ -153,7 +153,7 @@ describe('one Redis', () => {
     expect(await codes[20_999]).toBe('overloaded true');
     expect(await codes[20_000]).toBe('overloaded true');
     // The others do not wait for ever.
-    const all = await until(() => Promise.all(codes), { what: 'every publish to end', timeoutMs: 10_000 });
+    const all = await until(() => Promise.all(codes), { what: 'every publish to end' });
     expect(all.filter((code) => code === 'bus_unavailable true')).toHaveLength(20_000);
     // And make room for others.
     await expect(one.bus.publish(some[0] ?? '', bytes)).rejects.toMatchObject({ code: 'bus_unavailable' });
@@ -252,7 +252,7 @@ describe('a bad line', () => {
     const before = proxy.accepted;
     proxy.stall();
     // Long enough for connections to be made anew, in vain.
-    await until(() => proxy.accepted >= before + 4, { what: 'the bus to try again', timeoutMs: 30_000 });
+    await until(() => proxy.accepted >= before + 4, { what: 'the bus to try again' });
     proxy.resume();
     await deliversAgain('after a long silence', [pod], topics);
     await interruptionsAre([pod], topics);
@@ -315,7 +315,6 @@ describe('a bad line', () => {
     const before = proxy.accepted;
     await until(() => proxy.accepted > before, {
       what: 'the bus to try another connection',
-      timeoutMs: 20_000,
     });
     proxy.resume();
     await deliversAgain('after a silence of the subscriber’s alone', [pod], topics);

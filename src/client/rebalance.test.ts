@@ -1,7 +1,7 @@
 // Rebalancing, whole: gateways on a real Redis, behind a load balancer that picks at random, hundreds of clients under
 // constant traffic, and in the operator's place the few lines that set ceilings.
 
-import { afterAll, expect, it, onTestFinished, vi } from 'vitest';
+import { afterAll, expect, it, onTestFinished } from 'vitest';
 import { WebSocket as WsWebSocket } from 'ws';
 import { type Balancer, startBalancer } from '../../test/balancer.ts';
 import { type LocalGateway, startLocalGateway } from '../../test/local-gateway.ts';
@@ -12,7 +12,6 @@ import type { Connections } from '../gateway/admin.ts';
 import { type Client, connect } from './client.ts';
 import type { WebSocketConstructor } from './platform.ts';
 
-vi.setConfig({ testTimeout: 180_000 });
 const until: typeof untilSoon = (condition, options) =>
   untilSoon(condition, { timeoutMs: 90_000, pollIntervalMs: 100, ...options });
 

@@ -746,7 +746,7 @@ describe('two pods', () => {
     expect((await post(gateway, '/v1/users/banned/disconnect', { banSeconds: 600 })).status).toBe(200);
     await own.restart();
     const isBack = () => gateway.log.some(({ msg }) => msg?.startsWith('the bus was interrupted'));
-    await until(isBack, { what: 'the gateway to be back', timeoutMs: 20_000 });
+    await until(isBack, { what: 'the gateway to be back' });
     // Answered after the question for the bans, which is on the same line.
     await until(async () => (await get(gateway, '/v1/channels')).status === 200, {
       what: 'an answer of Redis',

@@ -82,7 +82,7 @@ describe('Bans', () => {
     await expect.poll(() => bans.isBanned('ann')).toBe(true);
     await bus.store.ban('ann', Date.now() + 1500);
     await bans.reload();
-    await expect.poll(() => bans.isBanned('ann'), { timeout: 10_000 }).toBe(false);
+    await expect.poll(() => bans.isBanned('ann')).toBe(false);
   });
 
   it('reports that it could not learn them, and keeps those it has', async () => {

@@ -1,18 +1,13 @@
 import { readFileSync } from 'node:fs';
 import type { BrowserContextOptions, Page } from 'playwright-core';
-import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { startBalancer } from '../../test/balancer.ts';
 import { launchBrowser, whyNoBrowser } from '../../test/browser.ts';
 import { startGateway } from '../../test/gateway.ts';
 import { startLocalGateway } from '../../test/local-gateway.ts';
 import { startRedis } from '../../test/redis.ts';
-import { until as untilSoon } from '../../test/until.ts';
+import { until } from '../../test/until.ts';
 import { DemoPage } from './demo.ts';
-
-// Whole gateways and browsers, on machines that may have other things to do.
-vi.setConfig({ testTimeout: 120_000 });
-const until: typeof untilSoon = (condition, options) =>
-  untilSoon(condition, { timeoutMs: 30_000, ...options });
 
 const CHANNELS = readFileSync(new URL('../../demo/channels.yaml', import.meta.url), 'utf8');
 
@@ -210,22 +205,18 @@ describe.skipIf(whyNoBrowser !== '')(`in a browser${whyNoBrowser}`, () => {
     expect(faults).toEqual([]);
   });
 
-  it.each([360, 800, 1280])(
-    'fits a window %i wide, and every control has a name',
-    async (width) => {
-      const gateway = await startLocalGateway(env);
-      onTestFinished(() => gateway.stop());
-      const { page, faults } = await openTab(gateway.ports.ws, 'fay', { viewport: { width, height: 800 } });
-      expect(await page.evaluate('document.documentElement.scrollWidth')).toBeLessThanOrEqual(width);
-      // All at one moment: people come and go, and their buttons with them.
-      const snapshot = await page.locator('body').ariaSnapshot();
-      const controls = snapshot
-        .split('\n')
-        .filter((line) => /^\s*- (button|textbox|img|application)\b/.test(line));
-      expect(controls.length, snapshot).toBeGreaterThanOrEqual(await page.locator('canvas, input').count());
-      for (const control of controls) expect(control).toMatch(/- \w+ "[^"]+"/);
-      expect(faults).toEqual([]);
-    },
-    60_000,
-  );
+  it.each([360, 800, 1280])('fits a window %i wide, and every control has a name', async (width) => {
+    const gateway = await startLocalGateway(env);
+    onTestFinished(() => gateway.stop());
+    const { page, faults } = await openTab(gateway.ports.ws, 'fay', { viewport: { width, height: 800 } });
+    expect(await page.evaluate('document.documentElement.scrollWidth')).toBeLessThanOrEqual(width);
+    // All at one moment: people come and go, and their buttons with them.
+    const snapshot = await page.locator('body').ariaSnapshot();
+    const controls = snapshot
+      .split('\n')
+      .filter((line) => /^\s*- (button|textbox|img|application)\b/.test(line));
+    expect(controls.length, snapshot).toBeGreaterThanOrEqual(await page.locator('canvas, input').count());
+    for (const control of controls) expect(control).toMatch(/- \w+ "[^"]+"/);
+    expect(faults).toEqual([]);
+  });
 });

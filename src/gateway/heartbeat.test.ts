@@ -37,7 +37,6 @@ test.concurrent('cuts a frozen peer within two intervals, and keeps who answers'
   );
   await until(() => frozen.every((peer) => peer.ended), {
     what: 'all frozen peers to be cut',
-    timeoutMs: 20_000,
   });
   // Two seconds, and some more for a busy machine.
   expect(performance.now() - openedMs).toBeLessThan(10_000);
@@ -94,7 +93,6 @@ test.concurrent('keeps everybody after a stall in which answers have come and we
   stalling.process.kill('SIGCONT');
   await until(() => pings.every((count, at) => count() >= (seen[at] ?? 0) + 2 || clients[at]?.ended), {
     what: 'two more rounds of pings',
-    timeoutMs: 20_000,
   });
   expect(clients.flatMap(({ ended }) => ended ?? [])).toEqual([]);
   await Promise.all(clients.map((client) => client.leave()));

@@ -63,7 +63,6 @@ test('keeps a bounded number of topics for one client that joins and leaves with
   await client.leave();
   await until(async () => (await gateway.metric('tidegate_bus_subscriptions')) === 1, {
     what: 'all but the plain channel to be let go',
-    timeoutMs: 20_000,
   });
 });
 

@@ -54,7 +54,6 @@ async function membersOf(client: TestClient, channel: string): Promise<string[]>
 async function untilMembers(client: TestClient, channel: string, ...users: string[]): Promise<void> {
   await until(async () => (await membersOf(client, channel)).join() === users.sort().join(), {
     what: `${users.join(' and ')} in ${channel}`,
-    timeoutMs: 20_000,
   });
 }
 
@@ -205,7 +204,7 @@ describe('presence on two pods', () => {
       await until(() => told(watcher, 'room:kill', 'left').length >= 2, { what: 'the event' });
     // Both pods have looked for those who are gone again, more than once.
     const runs = await scriptsRun();
-    await until(async () => (await scriptsRun()) >= runs + 10, { what: 'more renewals', timeoutMs: 20_000 });
+    await until(async () => (await scriptsRun()) >= runs + 10, { what: 'more renewals' });
     for (const watcher of watchers) {
       expect(told(watcher, 'room:kill', 'left').sort()).toEqual(['carl', 'dora']);
       expect(eventsOf(watcher, 'room:kill').at(-1)).toMatchObject({ total: 2 });
@@ -235,8 +234,7 @@ describe('presence on two pods', () => {
     await redis.restart();
     const answers = async (client: TestClient) =>
       (await client.call({ type: 'presence', channel: 'quiet:lost' })).type === 'ok';
-    for (const client of [ann, bob])
-      await until(() => answers(client), { what: 'Redis to be back', timeoutMs: 20_000 });
+    for (const client of [ann, bob]) await until(() => answers(client), { what: 'Redis to be back' });
     for (const channel of ['room:lost', 'quiet:lost']) await untilMembers(bob, channel, 'ann', 'bob');
   });
 
@@ -251,7 +249,6 @@ describe('presence on two pods', () => {
     await redis.restart();
     await until(async () => (await ann.call({ type: 'presence', channel: 'room:away' })).total === 1, {
       what: 'the member to be back',
-      timeoutMs: 20_000,
     });
   });
 
@@ -273,7 +270,6 @@ describe('presence on two pods', () => {
     }
     await until(async () => (await admin.keys('tg:{p:*')).length === 0, {
       what: 'Redis to forget them',
-      timeoutMs: 20_000,
     });
   });
 });

@@ -85,9 +85,7 @@ function operate(spec: Readonly<Record<string, unknown>>) {
   };
 }
 
-test('two full pods become four even ones, with hardly more moves than needed, and a new leader halfway', {
-  timeout: 180_000,
-}, async () => {
+test('two full pods become four even ones, with hardly more moves than needed, and a new leader halfway', async () => {
   const count = 300;
   const old = [await start(), await start()];
   const balancer = await startBalancer(...old.map(({ ports }) => ports.ws));
@@ -142,9 +140,7 @@ test('two full pods become four even ones, with hardly more moves than needed, a
   expect(crowd.alone()).toBe(0);
 });
 
-test('where new pods are not registered with the load balancer, a few are asked, nobody is lost, and it says so', {
-  timeout: 180_000,
-}, async () => {
+test('where new pods are not registered with the load balancer, a few are asked, nobody is lost, and it says so', async () => {
   const [old, added] = [await start(), await start()];
   const balancer = await startBalancer(old.ports.ws);
   onTestFinished(() => balancer.stop());

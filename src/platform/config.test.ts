@@ -302,7 +302,7 @@ describe('the process', () => {
     gateway.process.once('close', () => {
       closed = true;
     });
-    await until(() => closed, { what: 'the process to end', timeoutMs: 30_000 });
+    await until(() => closed, { what: 'the process to end' });
     return { code: gateway.process.exitCode, stdout: gateway.stdout(), stderr: gateway.stderr() };
   }
 

@@ -168,5 +168,5 @@ describe('the metrics of a gateway', () => {
     ).toBeGreaterThanOrEqual(10_000);
     await gateway.stop();
     rmSync(folder, { recursive: true });
-  }, 120_000);
+  });
 });

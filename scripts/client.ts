@@ -22,6 +22,7 @@ export async function bundleClient(from = entry): Promise<string> {
     minify: true,
     format: 'esm',
     target: 'es2022',
+    lineLimit: 300, // an exception that nobody catches prints the whole line
     write: false,
     outdir: 'dist/client',
     logLevel: 'warning',

@@ -133,7 +133,10 @@ test.concurrent('says which port is taken, and ends with 1', async () => {
     Object.entries({ PORT: first.ports.ws, ADMIN_PORT: first.ports.admin }).map(async ([name, port]) => {
       const { code, stderr } = await run({ ...good, [name]: String(port) });
       expect(code).toBe(1);
-      expect(stderr).toBe(`tidegate: listen EADDRINUSE: address already in use 127.0.0.1:${port}\n`);
+      expect(stderr).toBe(
+        `tidegate: ${name}: listen EADDRINUSE: address already in use 127.0.0.1:${port}: ` +
+          `end what listens there, or set another ${name}\n`,
+      );
     }),
   );
   await first.stop();

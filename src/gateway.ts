@@ -173,7 +173,7 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
     }),
   });
 
-  const adminPort = await admin.start(config.ADMIN_PORT, config.HOST);
+  const adminPort = await listening('ADMIN_PORT', admin.start(config.ADMIN_PORT, config.HOST));
   const waiting = setTimeout(
     () => log.warn({ reason: bus.health.reason }, 'waiting for the bus'),
     WAITING_MS,
@@ -195,7 +195,7 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
   const plainNamespace = channels.namespace(config.PLAIN_CHANNEL);
   if (plainNamespace !== undefined) await hub.pin(config.PLAIN_CHANNEL, plainNamespace);
   const api = apiKeys === undefined ? undefined : await startApi(apiKeys);
-  const wsPort = await listener.start();
+  const wsPort = await listening('PORT', listener.start());
   const files = new Files(log, metrics);
   watchFiles();
   phase = 'serving';
@@ -265,7 +265,7 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
       report,
       maxMessageBytes: config.MAX_MESSAGE_BYTES,
     });
-    return { server, port: await server.start(config.API_PORT, config.HOST) };
+    return { server, port: await listening('API_PORT', server.start(config.API_PORT, config.HOST)) };
   }
 
   async function stop(): Promise<void> {
@@ -295,6 +295,19 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
       return stopping;
     },
   };
+}
+
+/** Says of a port that cannot be had which setting it is. */
+async function listening(setting: keyof typeof settings, port: Promise<number>): Promise<number> {
+  try {
+    return await port;
+  } catch (error) {
+    const taken = error instanceof Error && 'code' in error && error.code === 'EADDRINUSE';
+    const advice = taken ? `: end what listens there, or set another ${setting}` : '';
+    throw new Error(`${setting}: ${error instanceof Error ? error.message : error}${advice}`, {
+      cause: error,
+    });
+  }
 }
 
 /** A start that takes longer than this says what it waits for. */

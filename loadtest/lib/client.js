@@ -162,6 +162,7 @@ var Link = class {
     __privateSet(this, _owner, owner);
     __privateSet(this, _timer, new Timer(platform));
     const WebSocket = settings.WebSocket ?? globalThis.WebSocket;
+    if (!WebSocket) throw new Error("No WebSocket here: use Node 22, or give one as an option.");
     __privateSet(this, _socket, new WebSocket(
       settings.url + (settings.url.includes("?") ? "&" : "?") + query,
       token === void 0 ? [SUBPROTOCOL] : [SUBPROTOCOL, `bearer.${token}`]
@@ -936,7 +937,8 @@ var Client = class {
   }
   /** A channel. Costs nothing until it is used. @throws {ClientError} `bad_name` */
   channel(name) {
-    if (!isName(name)) throw new ClientError("bad_name", `"${name}" is no name of a channel.`);
+    if (!isName(name))
+      throw new ClientError("bad_name", `"${name}" is no name: 1 to 128 of A-Z a-z 0-9 . _ ~ @ : / -`);
     return {
       name,
       subscribe: (handle, { after } = {}) => {

@@ -194,7 +194,8 @@ export class Client {
 
   /** A channel. Costs nothing until it is used. @throws {ClientError} `bad_name` */
   channel<T = unknown>(name: string): Channel<T> {
-    if (!isName(name)) throw new ClientError('bad_name', `"${name}" is no name of a channel.`);
+    if (!isName(name))
+      throw new ClientError('bad_name', `"${name}" is no name: 1 to 128 of A-Z a-z 0-9 . _ ~ @ : / -`);
     return {
       name,
       subscribe: (handle, { after } = {}) => {

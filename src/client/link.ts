@@ -64,7 +64,8 @@ export class Link {
     this.#platform = platform;
     this.#owner = owner;
     this.#timer = new Timer(platform);
-    const WebSocket = settings.WebSocket ?? (globalThis.WebSocket as WebSocketConstructor);
+    const WebSocket = settings.WebSocket ?? (globalThis.WebSocket as WebSocketConstructor | undefined);
+    if (!WebSocket) throw new Error('No WebSocket here: use Node 22, or give one as an option.');
     // The token is not in the URL, which proxies log.
     this.#socket = new WebSocket(
       settings.url + (settings.url.includes('?') ? '&' : '?') + query,

@@ -10,7 +10,7 @@ import { version } from '../platform/version.ts';
 import { closes } from '../protocol/close.ts';
 import { encodePayload } from '../protocol/commands.ts';
 import { asTidegateError, type ErrorCode, errorKinds, TidegateError } from '../protocol/errors.ts';
-import { namePattern } from '../protocol/names.ts';
+import { namePattern, namespaceOf } from '../protocol/names.ts';
 import { formatPosition, GENESIS, parsePosition } from '../protocol/positions.ts';
 import type { ApiKeys } from './api-keys.ts';
 import type { Bans } from './bans.ts';
@@ -122,7 +122,10 @@ export class Api {
     });
     this.#server.setErrorHandler((error: unknown, _request, reply) => this.#problem(reply, error));
     this.#server.setNotFoundHandler((_request, reply) =>
-      this.#problem(reply, new TidegateError('not_found')),
+      this.#problem(
+        reply,
+        new TidegateError('not_found', 'There is no such path with this method: see GET /v1/openapi.json.'),
+      ),
     );
   }
 
@@ -469,7 +472,7 @@ export class Api {
   #namespace(channel: string): Namespace {
     const namespace = this.#options.channels.namespace(channel);
     if (namespace === undefined)
-      throw new TidegateError('forbidden', 'The channel’s namespace does not exist.');
+      throw new TidegateError('forbidden', `There is no namespace "${namespaceOf(channel)}".`);
     return namespace;
   }
 
@@ -559,6 +562,8 @@ function isFastifyError(error: unknown): error is FastifyErrorLike {
 
 function ofFastify({ statusCode, message, validation = [] }: FastifyErrorLike): TidegateError {
   if (statusCode === 413) return new TidegateError('too_large', message);
+  if (statusCode === 415)
+    return new TidegateError('malformed', 'Send the header "Content-Type: application/json".');
   const isName = validation.some(({ params }) => params?.pattern === namePattern.source);
   return isName ? new TidegateError('bad_name') : new TidegateError('malformed', message);
 }

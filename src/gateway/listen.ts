@@ -202,7 +202,7 @@ export class Listener {
     const { user: claimedUser, query } = readPath(request.url ?? '');
     const { origin } = request.headers;
     if (allowedOrigins.length > 0 && origin !== undefined && !allowedOrigins.includes(origin)) {
-      throw new Refusal(403, 'origin', 'This origin may not connect.');
+      throw new Refusal(403, 'origin', 'This origin may not connect: ALLOWED_ORIGINS does not list it.');
     }
     if (this.#refusing) throw this.#draining();
     const others = sessions.size + this.#upgrading - 1;

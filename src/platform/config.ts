@@ -138,7 +138,7 @@ export const settings = {
   JWT_ISSUER: { group: tokens, kind: text, help: 'What a token’s `iss` must be. Unset: not checked.' },
   JWT_COOKIE: { group: tokens, kind: text, default: 'tidegate_token', help: 'Cookie a token may come in. Only read where `ALLOWED_ORIGINS` lists who may send it.' },
 
-  ALLOWED_ORIGINS: { group: connections, kind: list('origins', isOrigin), default: [], defaultText: 'every origin', help: 'Origins of the pages that may connect, such as `https://app.example.com`. Others get 403. Clients that send no Origin are not browsers and pass.' },
+  ALLOWED_ORIGINS: { group: connections, kind: list('origins such as `https://app.example.com`, in lower case and without a path', isOrigin), default: [], defaultText: 'every origin', help: 'Origins of the pages that may connect. Others get 403. Clients that send no Origin are not browsers and pass.' },
   TRUSTED_PROXIES: { group: connections, kind: integer(0, 16), default: 0, help: 'How many proxies in front add to X-Forwarded-For. Too low and limits by address hit the load balancer; too high and clients can forge their address.' },
   MAX_CONNECTIONS: { group: connections, kind: integer(1, 1_000_000), default: 20_000, help: 'Connections this pod holds at the most. One more gets 503 with Retry-After before the upgrade.' },
   MAX_CONNECTIONS_PER_USER: { group: connections, kind: integer(0, 1_000_000), default: 100, help: 'Connections one user may have on this pod; one more is closed with 4406. 0: no limit.' },

@@ -176,6 +176,11 @@
     {{- if and .caSecret (not (hasPrefix "rediss://" .url)) -}}
       {{- $faults = append $faults "externalRedis.caSecret is set, and externalRedis.url begins with redis://, which is without TLS: begin it with rediss://, or leave caSecret empty." -}}
     {{- end -}}
+    {{- if contains "@" .url -}}
+      {{- $faults = append $faults "externalRedis.url holds a user or a password, for whoever may read pods to see: write it as redis://host:6379, the user into externalRedis.username, and the password into a Secret that externalRedis.existingSecret names." -}}
+    {{- else if and .url (not (regexMatch "^rediss?://." .url)) -}}
+      {{- $faults = append $faults (printf "externalRedis.url is %s: begin it with redis://, or with rediss:// for TLS." .url) -}}
+    {{- end -}}
     {{- if and (eq .mode "standalone") (contains "," .url) -}}
       {{- $faults = append $faults "externalRedis.url lists several hosts, and externalRedis.mode is standalone: set it to sentinel or cluster." -}}
     {{- end -}}

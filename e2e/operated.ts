@@ -1,6 +1,7 @@
 // The operator of a release, as a scenario looks at it.
 
-import type { V1Lease, V1Pod } from '@kubernetes/client-node';
+import { KubeConfig, type V1Lease, type V1Pod } from '@kubernetes/client-node';
+import { Kube } from '../src/operator/kube.ts';
 import type { PolicyStatus } from '../src/operator/policy.ts';
 import { core, eventually, isReady } from './cluster.ts';
 import { kubectl, runToEnd } from './programs.ts';
@@ -25,6 +26,15 @@ export async function metricsProviders(): Promise<string[]> {
     '{range .items[?(@.spec.group=="custom.metrics.k8s.io")]}{.spec.version} {.spec.service.namespace}/{.spec.service.name}{"\\n"}{end}';
   const found = await kubectl('get', 'apiservices', '--output', `jsonpath=${path}`);
   return found.split('\n').filter((line) => line !== '');
+}
+
+/** The API server, as this operator is let in. */
+export function asOperator(namespace: string, name: string): Kube {
+  const config = new KubeConfig();
+  config.loadFromDefault();
+  const impersonateUser = `system:serviceaccount:${namespace}:${name}`;
+  Object.assign(config.getCurrentUser() ?? {}, { impersonateUser });
+  return new Kube(config);
 }
 
 /** The status of a policy. */

@@ -1,13 +1,11 @@
 // Connection policies on a real cluster: what the API server refuses, what the operator says of workloads that are not
 // ours, what it may not do, and how the kind itself is upgraded.
 
-import { KubeConfig } from '@kubernetes/client-node';
 import { afterAll, expect, test } from 'vitest';
-import { Kube } from '../src/operator/kube.ts';
 import { version } from '../src/platform/version.ts';
 import { eventually } from './cluster.ts';
 import { contents, expectContents } from './life.ts';
-import { operatedValues, operatorReady, reasonOf } from './operated.ts';
+import { asOperator, operatedValues, operatorReady, reasonOf } from './operated.ts';
 import { apply, kubectl } from './programs.ts';
 import { Release } from './release.ts';
 import { image } from './settings.ts';
@@ -111,12 +109,7 @@ test('a policy on pods that lack the contract, on nothing, or beside an older on
 
 test('of a pod the operator can change its deletion cost, and nothing else', async () => {
   const { namespace, fullname } = release;
-  const config = new KubeConfig();
-  config.loadFromDefault();
-  Object.assign(config.getCurrentUser() ?? {}, {
-    impersonateUser: `system:serviceaccount:${namespace}:${fullname}-operator`,
-  });
-  const kube = new Kube(config);
+  const kube = asOperator(namespace, `${fullname}-operator`);
   const [pod] = await release.pods(2);
   const patch = (body: object) =>
     kube.patch(`/api/v1/namespaces/${namespace}/pods/${pod.name}`, 'merge', body);

@@ -3,9 +3,11 @@
 
 import { afterAll, describe, expect, test } from 'vitest';
 import { until } from '../test/until.ts';
-import { autoscaling, during, eventually } from './cluster.ts';
+import { autoscaling, core, during, eventually, isReady } from './cluster.ts';
 import { Crowd } from './crowd.ts';
+import { applyFolder, applyKind, built, makeSecrets } from './manifests.ts';
 import {
+  asOperator,
   leaderOf,
   metricsProviders,
   operatedValues,
@@ -15,7 +17,7 @@ import {
   servedConnections,
   statusOf,
 } from './operated.ts';
-import { apply, kubectl, runToEnd } from './programs.ts';
+import { apply, kubectl, run, runToEnd } from './programs.ts';
 import { Release } from './release.ts';
 import { useSpace } from './space.ts';
 
@@ -206,6 +208,62 @@ describe.skipIf(others.length > 0)(
       } finally {
         await kubectl('delete', 'apiservice', 'v1beta1.custom.metrics.k8s.io', '--ignore-not-found');
       }
+    });
+  },
+);
+
+describe.skipIf(others.length > 0)(
+  `the operator without Helm${others.length > 0 ? ` (skipped: custom metrics are those of ${others.join()})` : ''}`,
+  () => {
+    const folder = 'overlays/operator';
+    const space = useSpace('operator-manifests', async ({ namespace }) => {
+      await makeSecrets(namespace);
+      await applyKind();
+      await applyFolder(folder, namespace);
+    });
+    // What has no namespace would stay.
+    afterAll(async () => {
+      const input = await built(folder, space.namespace);
+      await run('kubectl', ['delete', '--wait=false', '--ignore-not-found', '--filename', '-'], { input });
+    });
+
+    test('becomes ready, knows the pods, and gives the autoscaler their connections', async () => {
+      const { namespace } = space;
+      const pods = async (component: string) => {
+        const labelSelector = `app.kubernetes.io/component=${component}`;
+        return (await core.listNamespacedPod({ namespace, labelSelector })).items;
+      };
+      await eventually('two operators to be ready', 180, async () => {
+        const found = await pods('operator');
+        return found.length === 2 && found.every(isReady);
+      });
+      expect(await metricsProviders()).toEqual([`v1beta2 ${namespace}/tidegate-operator`]);
+      await reasonOf(namespace, 'tidegate', 'Ready', 'Observing', 180);
+      await eventually('the status to have every gateway', 120, async () => {
+        const status = await statusOf(namespace, 'tidegate');
+        const ready = (await pods('gateway')).filter(isReady).length;
+        return ready >= 2 && status.pods?.length === ready && status.connections === 0;
+      });
+      const average = await eventually('the autoscaler to read the connections', 120, async () => {
+        const { status } = await autoscaling.readNamespacedHorizontalPodAutoscaler({
+          name: 'tidegate',
+          namespace,
+        });
+        return status?.currentMetrics?.find(({ type }) => type === 'Pods')?.pods?.current.averageValue;
+      });
+      expect(average).toBe('0');
+    });
+
+    test('may change nothing of a pod but what its removal costs', async () => {
+      const { namespace } = space;
+      const kube = asOperator(namespace, 'tidegate-operator');
+      const labelSelector = 'app.kubernetes.io/component=gateway';
+      const [pod] = (await core.listNamespacedPod({ namespace, labelSelector })).items;
+      const patch = (metadata: object) =>
+        kube.patch(`/api/v1/namespaces/${namespace}/pods/${pod?.metadata?.name}`, 'merge', { metadata });
+      await patch({ annotations: { 'controller.kubernetes.io/pod-deletion-cost': '7' } });
+      await expect(patch({ labels: { other: 'x' } })).rejects.toThrow(/the operator may change/);
+      kube.close();
     });
   },
 );

@@ -130,6 +130,24 @@ test('drops and counts what no gateway published on a channel that is not raw', 
   await client.leave();
 });
 
+test('tells a gap for what a gateway publishes to which the channel is not durable', async () => {
+  const durable = { subscribe: 'anyone', publish: 'anyone', durable: { messages: 10, ageSeconds: 60 } };
+  const other = await startGateway({
+    ...settings,
+    CHANNELS: JSON.stringify({ namespaces: { room: durable } }),
+  });
+  const [ann, bob] = [await TestClient.v1(`${other.url}/ws/ann`), await TestClient.v1(`${one.url}/ws/bob`)];
+  for (const client of [ann, bob]) await client.call({ type: 'subscribe', channel: 'room:kinds' });
+  const { position } = await ann.call({ type: 'publish', channel: 'room:kinds', data: 'kept' });
+  expect(await bob.json()).toMatchObject({ type: 'message', data: 'kept' });
+  expect(await ann.json()).toMatchObject({ type: 'message', position, data: 'kept' });
+  await bob.call({ type: 'publish', channel: 'room:kinds', data: 'not kept' });
+  expect(await ann.json()).toEqual({ type: 'gap', channel: 'room:kinds', reason: 'bus', position });
+  expect(await other.metric('tidegate_bus_dropped_total', { reason: 'kind' })).toBe(1);
+  await Promise.all([ann.leave(), bob.leave()]);
+  await other.stop();
+});
+
 test('marks what is on a raw channel as foreign for v1 clients', async () => {
   const client = await TestClient.v1(`${one.url}/ws/ann`);
   await client.call({ type: 'subscribe', channel: 'ws_broadcast' });

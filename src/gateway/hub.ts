@@ -209,8 +209,15 @@ export class Hub {
     }
     if (follower?.take(bytes)) return;
     const envelope = decodeEnvelope(bytes);
-    if (envelope === undefined || (follower !== undefined && !envelope.header.presence)) {
+    if (envelope === undefined) {
       this.#metrics.busDropped.inc({ reason: 'foreign' });
+      return;
+    }
+    if (follower !== undefined && !envelope.header.presence) {
+      // A pod published it to which the channel is not durable. It has no place among the others, and nobody can read
+      // it again.
+      this.#metrics.busDropped.inc({ reason: 'kind' });
+      this.#fanout.gap(group, 'bus', follower.last);
       return;
     }
     const { id, sender, timeMs, skip, presence, traceparent } = envelope.header;

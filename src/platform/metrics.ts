@@ -43,7 +43,7 @@ export const labelValues = {
   shed: { result: ['asked', 'moved', 'stayed', 'closed'] },
   errors: { code: Object.keys(errorKinds) },
   publishFailures: { reason: ['bus_unavailable', 'overloaded', 'internal'] },
-  busDropped: { reason: ['foreign', 'too_large', 'not_utf8'] },
+  busDropped: { reason: ['foreign', 'kind', 'too_large', 'not_utf8'] },
   gaps: { reason: ['bus', 'slow', 'trimmed', 'forked', 'limit'] },
   recoveries: { outcome: ['recovered', 'trimmed', 'forked', 'unknown', 'limit'] },
   repairs: { outcome: ['repaired', 'trimmed', 'forked', 'limit'] },

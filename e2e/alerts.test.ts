@@ -26,6 +26,7 @@ const values = {
   monitoring: {
     rules: {
       noPodReady: SHORT,
+      configFileInvalid: SHORT,
       // A new pod on a busy machine may take some seconds to its first probe.
       busDown: { for: '15s' },
       probeFailing: { failures: 3 },
@@ -56,6 +57,23 @@ test('the rules see both pods, and only what is so is said', async () => {
   await eventually('nothing else to fire', 60, async () =>
     (await prometheus.firing()).every(({ labels }) => labels.alertname === 'TidegateHpaAtMax'),
   );
+});
+
+// Before any pod drains: those that hold on to an older file are then on their way out, which is no fault.
+test('TidegateConfigFileInvalid fires for channels that cannot be used, and ends when they are mended', async () => {
+  const hold = async (text: string) => {
+    const patch = JSON.stringify({ data: { 'channels.yaml': text } });
+    await release.kubectl('patch', 'configmap', 'tidegate-channels', '--patch', patch);
+    await release.bringFiles();
+  };
+  const before = await release.kubectl(
+    ...['get', 'configmap', 'tidegate-channels', '--output', 'jsonpath={.data.channels\\.yaml}'],
+  );
+  await hold('namespaces: {room: {subscribe: whoever}}');
+  const alert = await prometheus.fires('TidegateConfigFileInvalid', 180);
+  expect(alert.labels).toMatchObject({ file: 'CHANNELS_FILE', severity: 'warning' });
+  await hold(before);
+  await prometheus.ends('TidegateConfigFileInvalid');
 });
 
 test('a rolling restart fires nothing, while clients talk and move', async () => {

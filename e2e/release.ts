@@ -116,6 +116,12 @@ export class Release {
     return run('kubectl', ['--namespace', this.namespace, ...args]);
   }
 
+  /** Lets changes of Secrets and ConfigMaps reach the pods at once, as docs/operations.md says. */
+  async bringFiles(): Promise<void> {
+    const changed = `changed=${Date.now()}`;
+    await this.kubectl('annotate', 'pods', '--selector', this.selector, '--overwrite', changed);
+  }
+
   /** Whether Helm 3 has installed it, whatever the program is called. */
   get isHelm3(): boolean {
     return this.#helmVersion.startsWith('v3');

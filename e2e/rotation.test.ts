@@ -59,7 +59,7 @@ test('a change of channels rolls no pod, and closes only who is in a channel tha
   const { channels, ...values } = release.values as { channels: { namespaces: Record<string, unknown> } };
   const { room: _takenAway, ...others } = channels.namespaces;
   await release.upgrade({ ...values, channels: { ...channels, namespaces: others } });
-  await lookAtOnce();
+  await release.bringFiles();
   await eventually('the connections in the room to end', TIMEOUT_SECONDS, () =>
     inRoom.every(({ ended }) => ended !== undefined),
   );
@@ -85,19 +85,7 @@ test('a new password costs an outage of Redis, which no connection and no durabl
 async function change(stringData: Record<string, string>, name: 'auth' | 'redis' = 'auth'): Promise<void> {
   const patch = JSON.stringify({ stringData });
   await release.kubectl('patch', 'secret', `${release.fullname}-${name}`, '--patch', patch);
-  await lookAtOnce();
-}
-
-/** As docs/operations.md says: kubelets then look at the volumes of the pods at once. */
-async function lookAtOnce(): Promise<void> {
-  await release.kubectl(
-    'annotate',
-    'pods',
-    '--selector',
-    release.selector,
-    '--overwrite',
-    `rotated=${Date.now()}`,
-  );
+  await release.bringFiles();
 }
 
 async function onEvery(what: string, condition: (pod: Pod) => Promise<boolean>): Promise<void> {

@@ -139,6 +139,9 @@ function tell(pod: Pod, second: number): void {
     redis_max_memory_bytes: isNew ? 0 : 256e6,
   };
   const values = new Map(Object.entries(gauges).map(([name, value]) => [`tidegate_${name} {}`, value]));
+  // A change that running pods cannot take may be what the restart is for.
+  const isOutdated = pod.stopsAt !== undefined && second >= CALM_SECONDS - STEP_SECONDS;
+  values.set('tidegate_config_file_valid {"file":"CHANNELS_FILE"}', isOutdated ? 0 : 1);
   for (const [key, value] of pod.counters) values.set(key, value);
   for (const [key, value] of values) {
     let samples = pod.samples.get(key);

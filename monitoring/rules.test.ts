@@ -65,6 +65,7 @@ function well(minutes = 60, pod = PODS[0] ?? ''): Series[] {
     gauge('redis_used_memory_bytes', 50e6, { pod }, minutes),
     gauge('redis_max_memory_bytes', 256e6, { pod }, minutes),
     counter('drain_cuts_total', 0, { pod }, minutes),
+    gauge('config_file_valid', 1, { pod, file: 'CHANNELS_FILE' }, minutes),
     counter('messages_in_total', 6000, room, minutes),
     counter('publish_failures_total', 0, { ...room, reason: 'bus_unavailable' }, minutes),
     counter('deliveries_total', 600_000, room, minutes),
@@ -185,6 +186,19 @@ const cases: Record<string, { series: Series[]; expectations: Expectation[] }> =
       firing('TidegateEventLoopLag', 34, 0),
       firing('TidegateEventLoopLag', 36, 1, `pod="${PODS[0]}"`),
     ],
+  },
+  TidegateConfigFileInvalid: {
+    series: with_([gauge('config_file_valid', from(30, 0, 1), { file: 'CHANNELS_FILE' })]),
+    expectations: [
+      firing('TidegateConfigFileInvalid', 34, 0),
+      firing('TidegateConfigFileInvalid', 36, 1, `file="CHANNELS_FILE",pod="${PODS[0]}"`),
+    ],
+  },
+  'TidegateConfigFileInvalid not for a change that is taken back': {
+    series: with_([
+      gauge('config_file_valid', (at) => (at >= 30 && at < 33 ? 0 : 1), { file: 'CHANNELS_FILE' }),
+    ]),
+    expectations: [30, 32, 36, 59].map(nothingFires),
   },
   TidegateSkewAfterScaleOut: {
     series: [

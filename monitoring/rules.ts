@@ -17,6 +17,7 @@ export interface Tuning {
   readonly gaps: { readonly connections: Setting };
   readonly drainOverrun: { readonly connections: Setting };
   readonly eventLoopLag: { readonly seconds: Setting; readonly for: Setting };
+  readonly configFileInvalid: { readonly for: Setting };
   readonly skew: { readonly ratio: Setting; readonly connections: Setting; readonly for: Setting };
   readonly hpaAtMax: { readonly for: Setting };
   readonly redisMemory: { readonly percent: Setting; readonly for: Setting };
@@ -188,13 +189,14 @@ function recordPods({ pods, release }: Place): Recording[] {
   ];
 }
 
-/** Gone when a pod has drained lately: in a rolling restart pods are one too many, and uneven, for good reason. */
+/** Gone when a pod has drained lately: in a rolling restart pods are one too many, and uneven, for good reason, and those
+ * that hold on to an older file are on their way out. */
 function unlessDrained({ pods }: Place): string {
   return `unless on (namespace) max by (namespace) (max_over_time(tidegate_drain_elapsed_seconds{${pods}}[10m])) > 0`;
 }
 
 function podAlerts(tuning: Tuning, place: Place): Alert[] {
-  const { noPodReady, slowConsumers, refusals, drainOverrun, eventLoopLag, skew } = tuning;
+  const { noPodReady, slowConsumers, refusals, drainOverrun, eventLoopLag, configFileInvalid, skew } = tuning;
   const { pods, recorded } = place;
   const increase = (metric: string, labels = '') => `increase(tidegate_${metric}{${pods}${labels}}[10m])`;
   const refused = `tidegate_refusals_total{${pods},reason=~"${REFUSALS}"}`;
@@ -265,6 +267,20 @@ function podAlerts(tuning: Tuning, place: Place): Alert[] {
         summary: 'A pod is at its limit: its event loop lags.',
         description:
           'In one of a hundred turns {{ $labels.pod }} in {{ $labels.namespace }} is {{ $value | humanizeDuration }} late. Everything it does waits as long.',
+      },
+    },
+    {
+      alert: 'TidegateConfigFileInvalid',
+      expr: lines(
+        `min by (namespace, pod, file) (tidegate_config_file_valid{${pods}}) == 0`,
+        unlessDrained(place),
+      ),
+      for: configFileInvalid.for,
+      labels: { severity: 'warning' },
+      annotations: {
+        summary: 'A file has changed and cannot be used: {{ $labels.file }}.',
+        description:
+          '{{ $labels.pod }} in {{ $labels.namespace }} goes on with what {{ $labels.file }} held before. A pod that starts now does not, and may not start at all.',
       },
     },
     {

@@ -107,7 +107,7 @@ export const health: Dashboard = {
             'Good: one colour. A pod that was never ready waits for Redis; one that is not any more drains, or is deaf.',
           kind: 'states',
           unit: 'none',
-          width: 8,
+          width: 6,
           queries: [{ expr: `max by (pod) (tidegate_ready{${PODS}})`, legend: '{{pod}}' }],
           alert: 'TidegateNoPodReady',
         },
@@ -117,7 +117,7 @@ export const health: Dashboard = {
             'Good: one colour. If all pods change together it is Redis, if one does it is that pod or its node.',
           kind: 'states',
           unit: 'none',
-          width: 8,
+          width: 6,
           queries: [{ expr: `max by (pod) (tidegate_bus_up{${PODS}})`, legend: '{{pod}}' }],
           alert: 'TidegateBusDown',
         },
@@ -127,13 +127,23 @@ export const health: Dashboard = {
             'Time since each gateway started. Good: lines that rise together. One that falls to 0 is a restart.',
           kind: 'lines',
           unit: 's',
-          width: 8,
+          width: 6,
           queries: [
             {
               expr: `max by (pod) (time() - tidegate_process_start_time_seconds{${PODS}})`,
               legend: '{{pod}}',
             },
           ],
+        },
+        {
+          title: 'Files in use, by pod',
+          description:
+            'Good: one colour. Where a file has changed and cannot be used, a pod goes on with what it held before.',
+          kind: 'states',
+          unit: 'none',
+          width: 6,
+          queries: [{ expr: `min by (pod) (tidegate_config_file_valid{${PODS}})`, legend: '{{pod}}' }],
+          alert: 'TidegateConfigFileInvalid',
         },
         {
           title: 'Error budgets, burn rate of the last hour',

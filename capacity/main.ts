@@ -1,5 +1,5 @@
-// The capacity calculator: `npm run capacity -- --connections 1000000`. Prints what it takes, what breaks first, and
-// the chart's values.
+// The capacity calculator: `npm run capacity -- --connections 1000000`. Prints a file of values for the chart, and in its
+// comments what it takes and what breaks first.
 
 import { parseArgs } from 'node:util';
 import { chartValues } from './chart-values.ts';
@@ -85,16 +85,15 @@ function answer(demand: Demand, plan: Plan): string {
     .map(({ limit, share }) => `${limit} at ${Math.round(share * 100)} % of its limit`)
     .join(', ');
   const first = plan.nearest[0];
-  return `
-${count(demand.connections)} connections, ${count(demand.publishesPerSecond)} messages a second to ${count(demand.recipients)} recipients each, ${count(demand.messageBytes)} bytes:
-
-${lines.join('\n')}
-
-  What breaks first: ${first?.limit ?? ''}. ${near}.${plan.nearest.some(({ share }) => share > 1) ? '\n  MORE THAN ONE LIMIT CAN TAKE: use more pods.' : ''}
-
-Values for the chart:
-
-${chartValues(plan)}
-The constants are from one machine (capacity/constants.ts): measure yours with the scripts in loadtest/.
-`;
+  const told = [
+    `${count(demand.connections)} connections, ${count(demand.publishesPerSecond)} messages a second to ${count(demand.recipients)} recipients each, ${count(demand.messageBytes)} bytes:`,
+    '',
+    ...lines,
+    '',
+    `What breaks first: ${first?.limit ?? ''}. ${near}.`,
+    ...(plan.nearest.some(({ share }) => share > 1) ? ['MORE THAN ONE LIMIT CAN TAKE: use more pods.'] : []),
+    '',
+    'The constants are from one machine (capacity/constants.ts): measure yours with the scripts in loadtest/.',
+  ];
+  return `${told.map((line) => `# ${line}`.trimEnd()).join('\n')}\n\n${chartValues(plan)}`;
 }

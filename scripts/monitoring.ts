@@ -1,6 +1,6 @@
 // What is made of monitoring/: the chart's dashboards and its PrometheusRule. Writes them (`npm run docs`), or with
 // --check says which are stale. Checks names, too: every metric that is named anywhere exists, every alert has its
-// runbook, and every runbook its alert.
+// runbook, every runbook its alert, and what a runbook sends to is there.
 
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
@@ -69,13 +69,24 @@ function checkRunbooks(): void {
     if (!books.includes(`${alert}.md`)) faults.push(`docs/runbooks/${alert}.md is missing`);
   }
   const index = read(join(folder, 'README.md')) ?? '';
+  const titles = new Set(
+    dashboards.flatMap(({ title, rows }) => [
+      title.replace(/^Tidegate \/ /, ''),
+      ...rows.flatMap((row) => [row.title, ...row.panels.map((panel) => panel.title)]),
+    ]),
+  );
   for (const name of books) {
     const alert = name.replace(/\.md$/, '');
     if (!alerts.has(alert)) faults.push(`docs/runbooks/${name} is for no alert`);
     if (!index.includes(`(${name})`)) faults.push(`docs/runbooks/README.md does not lead to ${name}`);
-    const parts = (read(join(folder, name)) ?? '').split('\n').filter((line) => line.startsWith('## '));
+    const text = read(join(folder, name)) ?? '';
+    const parts = text.split('\n').filter((line) => line.startsWith('## '));
     if (parts.join() !== RUNBOOK_PARTS.join()) {
       faults.push(`docs/runbooks/${name} has to have the parts ${RUNBOOK_PARTS.join(', ')}`);
+    }
+    for (const [, shown = ''] of text.matchAll(/(?<!\*)\*([A-Z][^*]*)\*(?!\*)/g)) {
+      if (!titles.has(shown.replace(/\s+/g, ' ')))
+        faults.push(`docs/runbooks/${name} sends to *${shown}*, which is no dashboard, row or panel`);
     }
   }
   for (const { title, rows } of dashboards) {

@@ -217,6 +217,7 @@ function readChart(files: readonly string[], sets: readonly string[]): Chart {
     const at = set.indexOf('=');
     if (at < 1) throw new Fault(`--set ${set}: expected KEY=VALUE`);
     const keys = set.slice(0, at).split('.');
+    if (!isThere(values, keys)) throw new Fault(`--set ${set}: the chart has no value ${keys.join('.')}`);
     const value: unknown = parse(set.slice(at + 1));
     values = merge(
       values,
@@ -226,6 +227,13 @@ function readChart(files: readonly string[], sets: readonly string[]): Chart {
   const result = chartSchema.safeParse(values);
   if (result.success) return result.data;
   throw new Fault(result.error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`).join('\n'));
+}
+
+/** Whether the chart has such a value, or what it is in may hold anything. A misspelt one would change nothing. */
+function isThere(values: unknown, keys: readonly string[]): boolean {
+  const [key, ...more] = keys;
+  if (key === undefined || !isRecord(values) || Object.keys(values).length === 0) return true;
+  return Object.hasOwn(values, key) && isThere(values[key], more);
 }
 
 function merge(under: unknown, over: unknown): unknown {

@@ -211,6 +211,7 @@ test.each([
   [['--values', '/nowhere.yaml'], '--values /nowhere.yaml'],
   [['--set', 'autoscaling.minReplicas'], 'expected KEY=VALUE'],
   [['--set', 'autoscaling.minReplicas=few'], 'autoscaling.minReplicas'],
+  [['--set', 'autoscaling.minReplica=5'], 'the chart has no value autoscaling.minReplica'],
   [['--set', 'autoscaling.minReplicas=50'], 'minReplicas is above maxReplicas'],
   [['--wings'], '--wings'],
 ])('of %j it says what is wrong: %s', (args, message) => {

@@ -309,7 +309,7 @@ describe.each(backends)('a bus over $name', ({ name, start }) => {
       async () => {
         const channel = `${tests}:back`;
         // He was on a pod that was killed, then renewed by one that he left in order.
-        await second.bus.store.join(channel, ['ann'], 400);
+        await second.bus.store.join(channel, ['ann'], 2000);
         await first.bus.store.join(channel, ['ann'], ttlMs);
         expect(await first.bus.store.leave(channel, 'ann')).toBe(false);
         await until(async () => (await first.bus.store.expire(channel)).includes('ann'), {
@@ -375,9 +375,9 @@ describe.each(backends)('a bus over $name', ({ name, start }) => {
 
     test('keeps an answer for its own time, however short the claim was', async () => {
       const key = `key-${tests}`;
-      await first.bus.store.claim(key, 'hash', 200);
+      await first.bus.store.claim(key, 'hash', 1500);
       await first.bus.store.settle(key, 'hash', 'kept', ttlMs);
-      await first.bus.store.claim(`${key}:clock`, 'hash', 250);
+      await first.bus.store.claim(`${key}:clock`, 'hash', 1600);
       await until(async () => (await first.bus.store.claim(`${key}:clock`, 'other', ttlMs)).kind === 'new', {
         what: 'time to pass',
       });

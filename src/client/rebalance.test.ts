@@ -96,17 +96,21 @@ async function gather(balancer: Balancer, publisherUrl: string, count: number) {
   await Promise.all(members.map(({ ready }) => ready));
   const publisher = connect({ url: `${publisherUrl}/ws/publisher-${rooms}`, WebSocket: Settled });
   const sent = { room: 0, quiet: 0, doc: 0, direct: 0 };
-  const publishing: Promise<unknown>[] = [];
-  const say = (to: 'room' | 'quiet' | 'doc') =>
-    publishing.push(publisher.channel(names[to]).publish(sent[to]++));
-  const timers = [
-    setInterval(() => say('room'), 250),
-    setInterval(() => say('doc'), 500),
-    setInterval(() => say('quiet'), 1700),
+  const publishing = new Map<string, Promise<unknown>>();
+  /** Says something again and again, no faster than it is taken: a slow machine has less to carry. */
+  const keepSaying = (kind: keyof typeof sent, everyMs: number, say: (number: number) => Promise<unknown>) =>
     setInterval(() => {
-      for (const { name } of members.slice(0, 20)) publishing.push(publisher.sendTo(name, sent.direct));
-      sent.direct += 1;
-    }, 300),
+      if (publishing.has(kind)) return;
+      const saying = say(sent[kind]++).then(() => void publishing.delete(kind));
+      publishing.set(kind, saying);
+    }, everyMs);
+  const timers = [
+    keepSaying('room', 250, (number) => publisher.channel(names.room).publish(number)),
+    keepSaying('doc', 500, (number) => publisher.channel(names.doc).publish(number)),
+    keepSaying('quiet', 1700, (number) => publisher.channel(names.quiet).publish(number)),
+    keepSaying('direct', 300, (number) =>
+      Promise.all(members.slice(0, 20).map(({ name }) => publisher.sendTo(name, number))),
+    ),
   ];
   onTestFinished(() => timers.forEach(clearInterval));
   return {
@@ -114,7 +118,7 @@ async function gather(balancer: Balancer, publisherUrl: string, count: number) {
     /** Ends the traffic, and looks whether everybody has heard everything once, and was never alone. */
     async check() {
       timers.forEach(clearInterval);
-      await Promise.all(publishing);
+      await Promise.all(publishing.values());
       for (const [at, { heard, troubles }] of members.entries()) {
         expect(troubles).toEqual([]);
         for (const kind of ['room', 'quiet', 'doc', 'direct'] as const) {
@@ -292,11 +296,11 @@ it('leaves no trace of an operator that has disappeared', async () => {
   onTestFinished(() => balancer.stop());
   const { members, check } = await gather(balancer, other.url, 40);
   balancer.use(full.ports.ws, other.ports.ws);
-  await setCeiling(full, { connections: 5, shedPerSecond: 10, expiresAfterMs: 1000 });
+  await setCeiling(full, { connections: 5, shedPerSecond: 10, expiresAfterMs: 2000 });
   await until(async () => (await look(full)).ceiling === null, { what: 'the ceiling to expire' });
   const { asked } = (await look(full)).shed;
   expect(asked).toBeGreaterThan(0);
-  expect(asked).toBeLessThanOrEqual(11);
+  expect(asked).toBeLessThanOrEqual(21);
   await until(async () => (await look(full)).shed.outstanding === 0, {
     what: 'those who were asked to have moved',
   });

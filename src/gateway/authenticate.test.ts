@@ -2,7 +2,7 @@ import { createHmac } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import fc from 'fast-check';
 import { CompactEncrypt, exportSPKI, type JWTPayload, SignJWT } from 'jose';
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { wildText } from '../../test/arbitraries.ts';
 import { startIssuer } from '../../test/issuer.ts';
 import {
@@ -293,6 +293,8 @@ describe('tokenAuthenticator with a shared secret', () => {
   });
 
   it('forgives clocks that differ by a few seconds, and no more', async () => {
+    vi.useFakeTimers({ toFake: ['Date'] });
+    onTestFinished(() => void vi.useRealTimers());
     const authenticator = await create({ secret });
     expect(
       await authenticator.connect(await sign({ sub: 'ann', exp: nowSeconds() - 1 }), undefined),

@@ -25,6 +25,9 @@ async function find(keys: KeySet, kid: string | undefined, alg = 'ES256'): Promi
   return keys.keyFor({ alg, ...(kid !== undefined && { kid }) }, { payload: '', signature: '' });
 }
 
+/** As short as a fetch from this process can surely be. */
+const timeoutMs = 1500;
+
 const kidOf = (key: IssuerKey) => key.jwk.kid;
 const unavailable = { name: 'TokenRefused', retryable: true, message: 'the keys cannot be fetched now' };
 
@@ -75,7 +78,7 @@ describe('KeySet', () => {
   it.each<Behaviour>(['status 500', 'garbage', 'no key set', 'redirect', 'silence', 'half'])(
     'says that it is not the token’s fault while the answer is: %s',
     async (behaviour) => {
-      const keys = keySet({ timeoutMs: 200 });
+      const keys = keySet({ timeoutMs });
       issuer.behaviour = behaviour;
       await expect(find(keys, kidOf(issuer.key))).rejects.toMatchObject(unavailable);
       expect(reports).toHaveLength(1);
@@ -94,7 +97,7 @@ describe('KeySet', () => {
   });
 
   it('goes on with the keys it has while new ones cannot be fetched, and waits for that only once', async () => {
-    const keys = keySet({ maxAgeMs: 0, timeoutMs: 300, burst: 1000 });
+    const keys = keySet({ maxAgeMs: 0, timeoutMs, burst: 1000 });
     await find(keys, kidOf(issuer.key));
     issuer.behaviour = 'silence';
     await find(keys, kidOf(issuer.key)); // waited, in vain

@@ -14,7 +14,7 @@ async function start(env: Record<string, string> = {}): Promise<LocalGateway> {
 }
 
 // A process of its own, because what is asked here is whether it survives.
-const [gateway, tough] = await Promise.all([start(), startGateway({ HANDSHAKE_TIMEOUT_SECONDS: '1' })]);
+const [gateway, tough] = await Promise.all([start(), startGateway()]);
 
 afterAll(async () => {
   await Promise.all([...gateways.map((it) => it.stop()), tough.stop()]);
@@ -197,7 +197,8 @@ test('refuses handshakes that are none', async () => {
 });
 
 test('ends a socket that sends nothing, half a header, or a header byte by byte', async () => {
-  const { ports } = tough;
+  const hasty = await start({ HANDSHAKE_TIMEOUT_SECONDS: '1' });
+  const { ports } = hasty;
   const silent = await RawPeer.connect(ports.ws);
   const half = await RawPeer.connect(ports.ws);
   half.socket.write('GET /ws HTTP/1.1\r\nHost: x\r\nUpgra');
@@ -210,7 +211,7 @@ test('ends a socket that sends nothing, half a header, or a header byte by byte'
   await body.end();
   clearInterval(drip);
   expect(
-    await tough.metric('tidegate_refusals_total', { reason: 'handshake_timeout' }),
+    await hasty.metric('tidegate_refusals_total', { reason: 'handshake_timeout' }),
   ).toBeGreaterThanOrEqual(3);
 });
 
@@ -284,12 +285,14 @@ test('limits upgrades by the address that the last trusted proxy saw, not by wha
       TestClient.open(`${limited.url}/ws`, { headers: { 'X-Forwarded-For': forwarded } }),
     ),
   );
-  const open = results.filter((result) => result.status === 'fulfilled').length;
+  const refusals = results.flatMap((result) => (result.status === 'rejected' ? [result.reason] : []));
+  const open = results.length - refusals.length;
   expect(open).toBeGreaterThanOrEqual(10);
   expect(open).toBeLessThan(20);
-  const refused = await refusal(`${limited.url}/ws`, { 'X-Forwarded-For': '203.0.113.7' });
-  expect(refused.status).toBe(429);
-  expect(Number(refused.headers['retry-after'])).toBeGreaterThanOrEqual(1);
+  for (const { status, headers } of refusals) {
+    expect(status).toBe(429);
+    expect(Number(headers['retry-after'])).toBeGreaterThanOrEqual(1);
+  }
   // Somebody else, and who came without a proxy, have buckets of their own.
   await (
     await TestClient.open(`${limited.url}/ws`, { headers: { 'X-Forwarded-For': '203.0.113.8' } })

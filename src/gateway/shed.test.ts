@@ -156,11 +156,12 @@ test('stops when the ceiling expires or is lifted: nobody is asked and nobody is
   const gateway = await start();
   const clients = await connect(gateway, 20);
   for (const end of [
-    () => setCeiling(gateway, { connections: 0, shedPerSecond: 10, expiresAfterMs: 1 }),
+    () => setCeiling(gateway, { connections: 0, shedPerSecond: 2, expiresAfterMs: 1 }),
     () => fetch(`${gateway.adminUrl}/ceiling`, { method: 'DELETE', headers }),
   ]) {
     const before = asked(clients).length;
-    await setCeiling(gateway, { connections: 0, shedPerSecond: 10 });
+    // Slow enough to be stopped long before all have been asked.
+    await setCeiling(gateway, { connections: 0, shedPerSecond: 2 });
     await until(() => asked(clients).length > before, { what: 'some to be asked' });
     await end();
     await until(async () => (await look(gateway)).ceiling === null, { what: 'the ceiling to be gone' });
@@ -181,6 +182,7 @@ test('sheds nobody while it drains, takes no ceiling then, and tells those it ha
   expect(await setCeiling(gateway, { connections: 0, shedPerSecond: 1000 })).toBe(409);
   await stopping;
   for (const client of clients) {
+    await client.close();
     const goodbyes = client.inbox
       .map((text) => JSON.parse(text) as Json)
       .filter((it) => it.type === 'goodbye');

@@ -97,6 +97,8 @@ test('does not keep a gateway from stopping where the receiver never answers, an
     OTEL_EXPORTER_OTLP_ENDPOINT: await silentReceiver(),
     OTEL_TRACES_SAMPLER: 'always_on',
     OTEL_BSP_MAX_QUEUE_SIZE: '2',
+    // Or some would be under way already on a slow machine, and leave room.
+    OTEL_BSP_SCHEDULE_DELAY: '600000',
   });
   for (let count = 0; count < 5; count += 1) await publishOne(gateway.url);
   expect(await gateway.metric('tidegate_trace_spans_total', { outcome: 'dropped' })).toBe(3);

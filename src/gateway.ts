@@ -273,7 +273,7 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
     shedder.stop();
     listener.refuseNew();
     log.info({ connections: sessions.size, seconds: config.DRAIN_SECONDS }, 'draining');
-    await drain(sessions, fanout, metrics, config.DRAIN_SECONDS * 1000);
+    const cut = await drain(sessions, fanout, metrics, config.DRAIN_SECONDS * 1000);
     await api?.server.stop();
     await presence.stop();
     await listener.stop();
@@ -284,7 +284,8 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
     await bus.stop();
     await admin.stop();
     await telemetry?.stop();
-    log.info('stopped');
+    // Nobody scrapes it any more.
+    log.info({ cut }, 'stopped');
   }
 
   let stopping: Promise<void> | undefined;

@@ -33,8 +33,8 @@ export interface TestGateway {
   metric(name: string, labels?: Record<string, string>): Promise<number>;
 }
 
-/** What every gateway under test is given unless the test says otherwise: ports of its own, no limits on rates, and
- * a drain that a test need not wait for. */
+/** What every gateway under test is given unless the test says otherwise: ports of its own, no limits on rates, a
+ * drain that a test need not wait for, and time for handshakes on a machine that is busy. */
 export const gatewayDefaults = {
   AUTH: 'anonymous',
   HOST: '127.0.0.1',
@@ -44,6 +44,7 @@ export const gatewayDefaults = {
   MESSAGE_RATE: '0',
   UPGRADE_RATE: '0',
   DRAIN_SECONDS: '0',
+  HANDSHAKE_TIMEOUT_SECONDS: '60',
 };
 
 /** Starts a gateway with these settings and resolves when it is ready. A setting of '' is unset.

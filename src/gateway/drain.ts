@@ -24,13 +24,13 @@ const CUT_GRACE_MS = 500;
 
 /** Says goodbye to v1 clients and goes on delivering to them until they leave or their time is over; plain clients,
  * which have no goodbye, are closed when it is their turn. Resolves when all are gone, at the latest a moment after
- * `drainMs`. */
+ * `drainMs`, with how many had to be cut for that. */
 export async function drain(
   sessions: Sessions,
   fanout: Fanout,
   metrics: Metrics,
   drainMs: number,
-): Promise<void> {
+): Promise<number> {
   const startMs = performance.now();
   const leaveMs = Math.min(MAX_LEAVE_MS, drainMs * LEAVE_SHARE);
   const waiting = shuffled([...sessions]);
@@ -75,10 +75,12 @@ export async function drain(
     if (elapsedMs >= Math.max(drainMs, CUT_GRACE_MS)) break;
     await sleep(STEP_MS);
   }
-  metrics.drainCuts.inc(sessions.size);
-  for (const connection of [...sessions]) sessions.cut(connection, closes.drain);
+  const late = [...sessions];
+  metrics.drainCuts.inc(late.length);
+  for (const connection of late) sessions.cut(connection, closes.drain);
   const endMs = performance.now() + CUT_GRACE_MS;
   while (sessions.size > 0 && performance.now() < endMs) await sleep(STEP_MS / 5);
+  return late.length;
 }
 
 function hintMs(leaveMs: number): number {

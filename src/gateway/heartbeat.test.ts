@@ -5,7 +5,8 @@ import { until } from '../../test/until.ts';
 import { TestClient } from '../../test/websocket.ts';
 
 const PING = 0x80 | opcodes.ping;
-const settings = { PING_INTERVAL_SECONDS: '1' };
+// Whoever is to stay has this long to answer, also where the test is held up.
+const settings = { PING_INTERVAL_SECONDS: '3' };
 const [gateway, stalling, beating] = await Promise.all([
   startGateway(settings),
   startGateway({ PING_INTERVAL_SECONDS: '2', PONG_TIMEOUT_SECONDS: '1' }),
@@ -25,7 +26,6 @@ function countPings({ ws }: TestClient): () => number {
 test.concurrent('cuts a frozen peer within two intervals, and keeps who answers', async () => {
   const healthy = await TestClient.v1(`${gateway.url}/ws/ann`);
   const pings = countPings(healthy);
-  const openedMs = performance.now();
   const frozen = await Promise.all(
     Array.from({ length: 20 }, (_, n) =>
       RawPeer.upgrade(
@@ -38,14 +38,13 @@ test.concurrent('cuts a frozen peer within two intervals, and keeps who answers'
   await until(() => frozen.every((peer) => peer.ended), {
     what: 'all frozen peers to be cut',
   });
-  // Two seconds, and some more for a busy machine.
-  expect(performance.now() - openedMs).toBeLessThan(10_000);
   for (const peer of frozen) {
-    expect(peer.frames.some(({ firstByte }) => firstByte === PING)).toBe(true);
+    // Before another interval was over it would have been pinged again.
+    expect(peer.frames.filter(({ firstByte }) => firstByte === PING)).toHaveLength(1);
     // Nothing would come back, so there was no closing handshake.
     expect(peer.frames.some(({ firstByte }) => firstByte === (0x80 | opcodes.close))).toBe(false);
   }
-  await until(() => pings() >= 3, { what: 'a few pings' });
+  await until(() => pings() >= 2, { what: 'a few pings' });
   expect(healthy.ended).toBeUndefined();
   const cut = () => gateway.log.filter((line) => line.user === 'frozen' && line.code === 1006);
   await until(() => cut().length === 20, { what: 'a line for each in the log' });
@@ -57,7 +56,7 @@ test.concurrent('keeps a peer that sends anything, though it never answers a pin
   const v1 = { 'Sec-WebSocket-Protocol': 'tidegate.v1' };
   const peer = await RawPeer.upgrade(gateway.ports.ws, '/ws/talker', v1);
   const pings = () => peer.frames.filter(({ firstByte }) => firstByte === PING).length;
-  for (let count = 1; count <= 4; count += 1) {
+  for (let count = 1; count <= 3; count += 1) {
     await until(() => pings() >= count, { what: `ping ${count}` });
     peer.send(opcodes.text, '{"type":"ping"}');
   }

@@ -3,6 +3,7 @@
 import type { Duplex } from 'node:stream';
 import { WebSocket } from 'ws';
 import { newId } from '../platform/ids.ts';
+import { closes } from '../protocol/close.ts';
 import type { Identity } from './authenticate.ts';
 import type { Grants } from './channels.ts';
 import type { Batch } from './fanout.ts';
@@ -17,6 +18,12 @@ const MAX_REASON_BYTES = 123;
 /** The WebSocket of a connection. It names its connection, so that one listener serves all sockets. */
 export class ConnectionSocket extends WebSocket {
   connection: Connection | undefined;
+
+  /** What the library calls, too. It closes a message of too many pieces with 1008, which tells a client to come back
+   * with another token; it is to send less at once, or not to come back. */
+  override close(code?: number, reason?: string): void {
+    super.close(code === closes.refused.code && reason === undefined ? closes.tooLarge.code : code, reason);
+  }
 
   /** Begins the closing handshake. A reason that is too long is cut, as the library would throw. */
   closeWith(code: number, reason: string): void {

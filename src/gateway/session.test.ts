@@ -96,10 +96,23 @@ test('takes a frame of just the largest size, and closes with 1009 after one byt
 });
 
 test('closes with 1009 as soon as fragments are too much together', async () => {
-  const peer = await RawPeer.upgrade(gateway.ports.ws, '/ws/ann');
-  peer.send(opcodes.text, 'x'.repeat(600), false);
-  peer.send(opcodes.continuation, 'x'.repeat(600), false);
-  expect(await peer.closed()).toBe(1009);
+  const count = await countedCloses(gateway, '1009', async () => {
+    const peer = await RawPeer.upgrade(gateway.ports.ws, '/ws/ann');
+    peer.send(opcodes.text, 'x'.repeat(600), false);
+    peer.send(opcodes.continuation, 'x'.repeat(600), false);
+    expect(await peer.closed()).toBe(1009);
+  });
+  expect(count).toBe(1);
+});
+
+test('closes with 1009 after a message of too many pieces, and counts it so', async () => {
+  const count = await countedCloses(gateway, '1009', async () => {
+    const peer = await RawPeer.upgrade(gateway.ports.ws, '/ws/ann');
+    peer.send(opcodes.text, '', false);
+    for (let piece = 0; piece < 1024; piece += 1) peer.send(opcodes.continuation, '', false);
+    expect(await peer.closed()).toBe(1009);
+  });
+  expect(count).toBe(1);
 });
 
 test('closes with 1007 after what is not UTF-8, with 1002 after what is no frame, and counts them so', async () => {

@@ -42,7 +42,7 @@ const CODE_AFTER_ERROR: Readonly<Record<string, number>> = {
   WS_ERR_UNSUPPORTED_DATA_PAYLOAD_LENGTH: closes.tooLarge.code,
   WS_ERR_INVALID_UTF8: 1007,
   Z_DATA_ERROR: 1007,
-  WS_ERR_TOO_MANY_BUFFERED_PARTS: 1008,
+  WS_ERR_TOO_MANY_BUFFERED_PARTS: closes.tooLarge.code,
 };
 
 export interface SessionLimits {

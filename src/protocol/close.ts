@@ -30,7 +30,7 @@ export const closes = {
     code: 1009,
     reason: 'message too large',
     action: 'stop',
-    help: 'A frame was larger than MAX_MESSAGE_BYTES.',
+    help: 'A message was larger than MAX_MESSAGE_BYTES, or came in too many pieces.',
   },
   drain: {
     code: 1012,

@@ -62,6 +62,29 @@ limited.attack(
   },
 );
 
+limited.attack(
+  {
+    does: '5000 connections, each from another address of one IPv6 /64, with the default UPGRADE_RATE',
+    answer: '429 for most; others get in meanwhile',
+  },
+  async () => {
+    const crowd = new Crowd();
+    let at = 0;
+    const joining = crowd.join(limited.gateway.ports.ws, 5000, '/ws/crowd', () => ({
+      ...v1,
+      'X-Forwarded-For': `2001:db8:bad:1:${(at++).toString(16)}::1`,
+    }));
+    for (let other = 0; other < 20; other += 1) {
+      const headers = { 'X-Forwarded-For': `2001:db8:600d:${other}::1` };
+      await (await TestClient.v1(`${limited.gateway.url}/ws/other`, { headers })).leave();
+    }
+    await joining;
+    crowd.leave();
+    expect([...crowd.statuses.keys()].sort()).toEqual([101, 429]);
+    expect(crowd.statuses.get(429)).toBeGreaterThan(5000 / 2);
+  },
+);
+
 open.attack(
   { does: '500 peers that vanish: they neither read nor answer', answer: 'cut when a ping is not answered' },
   async () => {

@@ -36,12 +36,20 @@ export class Crowd {
   /** How many were answered with which status; 0 stands for a connection that broke before. */
   readonly statuses = new Map<number, number>();
 
-  /** Connects so many, some at a time. */
-  async join(port: number, count: number, path: string, headers: Record<string, string> = {}): Promise<void> {
+  /** Connects so many, some at a time. Headers of their own come of a function. */
+  async join(
+    port: number,
+    count: number,
+    path: string,
+    headers: Record<string, string> | (() => Record<string, string>) = {},
+  ): Promise<void> {
     await many(
       count,
       async () => {
-        const status = await this.#joinOne(port, upgradeRequest(path, headers));
+        const status = await this.#joinOne(
+          port,
+          upgradeRequest(path, typeof headers === 'function' ? headers() : headers),
+        );
         this.statuses.set(status, (this.statuses.get(status) ?? 0) + 1);
       },
       200,

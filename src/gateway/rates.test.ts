@@ -73,6 +73,15 @@ test('keeps a bucket for each address, and forgets those that are full again', (
   expect(rates.size).toBe(1000);
 });
 
+test('has one bucket for all addresses of an IPv6 /64', () => {
+  const rates = new AddressRates(1, 2);
+  expect(rates.take('2001:db8:0:1::1', 0)).toBe(0);
+  expect(rates.take('2001:db8:0:1:ffff::2', 0)).toBe(0);
+  expect(rates.take('2001:db8:0:1::3', 0)).toBe(1000);
+  expect(rates.take('2001:db8:0:2::1', 0)).toBe(0);
+  expect(rates.size).toBe(2);
+});
+
 test('remembers a bounded number of addresses, whatever comes', () => {
   const rates = new AddressRates(1, 2);
   for (let n = 0; n < 150_000; n += 1) rates.take(`a${n}`, 0);

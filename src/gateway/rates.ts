@@ -1,5 +1,7 @@
 // Rates: token buckets, for what one connection sends and for upgrades from one address.
 
+import { peerOf } from '../platform/addresses.ts';
+
 /** Holds up to `burst` tokens and gains `ratePerSecond`. A rate of 0 never limits. */
 export class TokenBucket {
   readonly #ratePerMs: number;
@@ -38,7 +40,7 @@ export class TokenBucket {
  * stopped by a limit for each. */
 const MAX_ADDRESSES = 100_000;
 
-/** A token bucket for each address that has come lately. */
+/** A token bucket for each address that has come lately, and for each /64 of IPv6. */
 export class AddressRates {
   readonly #ratePerSecond: number;
   readonly #burst: number;
@@ -55,14 +57,15 @@ export class AddressRates {
     return this.#buckets.size;
   }
 
-  /** Takes one token of the address's bucket: 0, or how many milliseconds until there is one. */
+  /** Takes one token of the bucket of whom the address counts as: 0, or how many milliseconds until there is one. */
   take(address: string, nowMs: number): number {
     if (this.#ratePerSecond === 0) return 0;
-    let bucket = this.#buckets.get(address);
+    const peer = peerOf(address);
+    let bucket = this.#buckets.get(peer);
     if (bucket === undefined) {
       this.#forget(nowMs);
       bucket = new TokenBucket(this.#ratePerSecond, this.#burst, nowMs);
-      this.#buckets.set(address, bucket);
+      this.#buckets.set(peer, bucket);
     }
     return bucket.take(1, nowMs);
   }
@@ -77,8 +80,8 @@ export class AddressRates {
         next = this.#cursor.next();
       }
       if (next.done) return;
-      const [address, bucket] = next.value;
-      if (bucket.isFull(nowMs) || this.#buckets.size >= MAX_ADDRESSES) this.#buckets.delete(address);
+      const [peer, bucket] = next.value;
+      if (bucket.isFull(nowMs) || this.#buckets.size >= MAX_ADDRESSES) this.#buckets.delete(peer);
     }
   }
 }

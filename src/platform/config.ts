@@ -143,7 +143,7 @@ export const settings = {
   MAX_CONNECTIONS: { group: connections, kind: integer(1, 1_000_000), default: 20_000, help: 'Connections this pod holds at the most. One more gets 503 with Retry-After before the upgrade.' },
   MAX_CONNECTIONS_PER_USER: { group: connections, kind: integer(0, 1_000_000), default: 100, help: 'Connections one user may have on this pod; one more is closed with 4406. 0: no limit.' },
   MAX_CHANNELS_PER_CONNECTION: { group: connections, kind: integer(1, 100_000), default: 1000, help: 'Channels one connection may be subscribed to.' },
-  UPGRADE_RATE: { group: connections, kind: integer(0, 1_000_000), default: 100, help: 'Upgrades a second from one address, with bursts of ten times as many. More get 429 with Retry-After. 0: no limit.' },
+  UPGRADE_RATE: { group: connections, kind: integer(0, 1_000_000), default: 100, help: 'Upgrades a second from one address, or from one /64 of IPv6, with bursts of ten times as many. More get 429 with Retry-After. 0: no limit.' },
   HANDSHAKE_TIMEOUT_SECONDS: { group: connections, kind: integer(1, 300), default: 10, help: 'How long a client may take to send its upgrade request.' },
   PING_INTERVAL_SECONDS: { group: connections, kind: integer(1, 3600), default: 25, help: 'How often every connection is pinged. Must be less than half of the idle time-out of any load balancer in front.' },
   PONG_TIMEOUT_SECONDS: { group: connections, kind: integer(1, 3600), default: 10, help: 'How long a client may take to answer a ping before it is cut. At most the interval.' },

@@ -1,4 +1,5 @@
 import { expect } from 'vitest';
+import { MAX_SOCKETS } from '../src/platform/sockets.ts';
 import { exchange, RawPeer, upgradeRequest } from '../test/raw.ts';
 import { until } from '../test/until.ts';
 import { TestClient } from '../test/websocket.ts';
@@ -101,5 +102,24 @@ attack(
       await (await TestClient.v1(`${gateway.url}/ws/mallory${query}`)).leave();
     const lifted = await fetch(`${gateway.adminUrl}/ceiling`, { method: 'DELETE', headers });
     expect(lifted.status).toBe(204);
+  },
+);
+
+attack(
+  {
+    does: '3000 sockets of one address that say nothing, on the admin listener',
+    answer: 'at most 1000 are held; probes from elsewhere are answered all the while',
+  },
+  async () => {
+    const held: RawPeer[] = [];
+    await many(3000, async (at) => {
+      held.push(await RawPeer.connect(port, '127.0.0.2'));
+      if (at % 100 === 0) expect((await fetch(`${gateway.adminUrl}/livez`)).status).toBe(200);
+    });
+    const open = () => held.filter(({ ended }) => !ended).length;
+    await until(() => open() <= MAX_SOCKETS, { what: 'all but a thousand to be closed' });
+    for (let probe = 0; probe < 20; probe += 1)
+      expect((await fetch(`${gateway.adminUrl}/readyz`)).status).toBe(200);
+    for (const peer of held) peer.socket.destroy();
   },
 );

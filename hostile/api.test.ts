@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect } from 'vitest';
+import { MAX_SOCKETS } from '../src/platform/sockets.ts';
 import { exchange, RawPeer } from '../test/raw.ts';
 import { until } from '../test/until.ts';
 import { MIB } from './memory.ts';
@@ -96,11 +97,11 @@ attack({ does: '2000 guesses at a key, some a megabyte long', answer: '401, or 4
 
 attack(
   {
-    does: '1000 bodies that come a byte at a time, and 1000 idle connections',
+    does: '400 bodies that come a byte at a time, and 400 idle connections',
     answer: 'held for 30 seconds at most; others are answered meanwhile',
   },
   async () => {
-    const peers = await Promise.all(Array.from({ length: 2000 }, () => RawPeer.connect(port)));
+    const peers = await Promise.all(Array.from({ length: 800 }, () => RawPeer.connect(port, '127.0.0.2')));
     for (const [at, { socket }] of peers.entries()) {
       if (at % 2 === 0) socket.write(request('{"channel"', { length: 60_000 }));
       else socket.write('GET /v1/channels HTTP/1.1\r\nHost: x\r\n\r\n');
@@ -159,3 +160,22 @@ attack({ does: 'paths that climb, repeat or hide their names', answer: '400 or 4
     expect(answer).not.toMatch(/\r\nX: y/);
   }
 });
+
+attack(
+  {
+    does: '3000 sockets of one address that say nothing, on the API listener',
+    answer: 'at most 1000 are held; backends elsewhere publish all the while',
+  },
+  async () => {
+    const held: RawPeer[] = [];
+    const body = '{"channel":"log:sockets","data":1}';
+    await many(3000, async (at) => {
+      held.push(await RawPeer.connect(port, '127.0.0.2'));
+      if (at % 100 === 0) expect(statusOf(await exchange(port, request(body, closing)))).toBe(200);
+    });
+    const open = () => held.filter(({ ended }) => !ended).length;
+    await until(() => open() <= MAX_SOCKETS, { what: 'all but a thousand to be closed' });
+    expect(statusOf(await exchange(port, request(body, closing)))).toBe(200);
+    for (const peer of held) peer.socket.destroy();
+  },
+);

@@ -28,9 +28,9 @@ export class RawPeer {
     socket.on('error', () => {}); // a reset is one way to end
   }
 
-  /** Connects to a port of 127.0.0.1 and says nothing. */
-  static async connect(port: number): Promise<RawPeer> {
-    const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
+  /** Connects to a port of 127.0.0.1, from there or another address of this machine, and says nothing. */
+  static async connect(port: number, localAddress?: string): Promise<RawPeer> {
+    const socket = connect({ port, host: '127.0.0.1', localAddress, allowHalfOpen: true });
     const peer = new RawPeer(socket);
     await until(() => socket.readyState === 'open' || peer.ended, { what: 'a TCP connection' });
     return peer;

@@ -5,6 +5,7 @@ import { createHash, timingSafeEqual } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { Bus } from '../bus/bus.ts';
 import type { Metrics } from '../platform/metrics.ts';
+import { boundSockets } from '../platform/sockets.ts';
 import { decodeCeiling } from './ceiling.ts';
 import type { ShedCounts, Shedder, StandingCeiling } from './shed.ts';
 
@@ -82,6 +83,7 @@ export class Admin {
       });
     });
     this.#server.requestTimeout = 10_000;
+    boundSockets(this.#server);
   }
 
   /** Begins to listen and returns the port. @throws where the port is taken. */

@@ -6,6 +6,7 @@ import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest }
 import { type Bus, channelTopic } from '../bus/bus.ts';
 import type { Report } from '../platform/logs.ts';
 import type { Metrics } from '../platform/metrics.ts';
+import { boundSockets } from '../platform/sockets.ts';
 import { version } from '../platform/version.ts';
 import { closes } from '../protocol/close.ts';
 import { encodePayload } from '../protocol/commands.ts';
@@ -120,6 +121,7 @@ export class Api {
       // What no route can be found for, because the path cannot be decoded.
       frameworkErrors: (error, _request, reply) => this.#problem(reply, error),
     });
+    boundSockets(this.#server.server);
     this.#server.setErrorHandler((error: unknown, _request, reply) => this.#problem(reply, error));
     this.#server.setNotFoundHandler((_request, reply) =>
       this.#problem(

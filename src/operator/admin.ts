@@ -1,6 +1,7 @@
 // The operator's admin listener: probes and metrics. Plain HTTP, inside the cluster.
 
 import { createServer, type Server } from 'node:http';
+import { boundSockets } from '../platform/sockets.ts';
 import type { OperatorMetrics } from './metrics.ts';
 
 export interface OperatorAdminSources {
@@ -36,6 +37,7 @@ export class OperatorAdmin {
       }
     });
     this.#server.requestTimeout = 10_000;
+    boundSockets(this.#server);
   }
 
   /** Begins to listen and returns the port. @throws where the port is taken. */

@@ -4,6 +4,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer, type Server } from 'node:https';
 import type { TLSSocket } from 'node:tls';
+import { boundSockets } from '../platform/sockets.ts';
 import type { FrontProxy } from './front-proxy.ts';
 import { parseSelector } from './selector.ts';
 
@@ -76,6 +77,7 @@ export class MetricsApi {
       const created = createServer({ ...options, requestCert: true, rejectUnauthorized: true });
       created.on('request', (request, response) => this.#answer(request, response));
       created.requestTimeout = 10_000;
+      boundSockets(created);
       await new Promise<void>((resolve, reject) => {
         created.once('error', reject);
         created.listen({ port, ...(host !== undefined && { host }) }, resolve);

@@ -9,7 +9,7 @@ import { z } from 'zod';
 import { type BalancerName, balancerNames } from './balancer.ts';
 import { type History, historyFromCsv, historyOf, type ShapeName, shapes } from './history.ts';
 import { defaultRules, type HpaMetric, type HpaSettings } from './hpa.ts';
-import type { WorldSettings } from './world.ts';
+import { type WorldSettings, worldDefaults } from './world.ts';
 
 export interface Settings {
   readonly history: History;
@@ -90,6 +90,7 @@ export function readWish(args: readonly string[], folder = '.'): Wish | 'help' {
       syncSeconds: number('sync', 15, 1),
       metricsSeconds: number('metrics', 5, 1),
       world: {
+        ...worldDefaults,
         balancer,
         registrationSeconds: number('registration', 10),
         startSeconds: number('start', 15),
@@ -97,7 +98,6 @@ export function readWish(args: readonly string[], folder = '.'): Wish | 'help' {
         drainSeconds: chart.drainSeconds,
         graceSeconds: times.graceSeconds,
         maxConnections: chart.maxConnections,
-        movableShare: 1,
         coresPerConnection: number('cores', 0.03) / 1000,
       },
       sessionSeconds: number('session', 120, 0.1) * 60,

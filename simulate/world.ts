@@ -25,7 +25,14 @@ export interface WorldSettings {
   readonly movableShare: number;
   /** CPU that one connection costs, in cores. */
   readonly coresPerConnection: number;
+  /** CPU of a pod whatever connections it has, in cores. */
+  readonly idleCores: number;
+  /** The share of a pod's connections that makes four fifths of its load. 1: all are alike. */
+  readonly busyShare: number;
 }
+
+/** What the busy connections of a pod make of its load. */
+const BUSY_LOAD = 0.8;
 
 export const worldDefaults: WorldSettings = {
   balancer: 'random',
@@ -37,6 +44,8 @@ export const worldDefaults: WorldSettings = {
   maxConnections: 20_000,
   movableShare: 1,
   coresPerConnection: 0.0001,
+  idleCores: 0,
+  busyShare: 1,
 };
 
 /** What happened so far. */
@@ -72,6 +81,10 @@ export class SimPod {
   young: number[] = [0];
   /** CPU in cores of all its connections. */
   cores = 0;
+  /** CPU in cores that has nothing to do with them. */
+  idleCores: number;
+  /** Until then they cost so many times as much. */
+  burst = { untilMs: 0, times: 1 };
   cpuSeconds = 0;
   accepted = 0;
   refusedMoving = 0;
@@ -88,8 +101,9 @@ export class SimPod {
   last: Answer | undefined;
   drainFrom: number | undefined;
 
-  constructor(index: number, uid: string, createdAtMs: number, revision: number) {
+  constructor(index: number, uid: string, createdAtMs: number, revision: number, idleCores: number) {
     this.index = index;
+    this.idleCores = idleCores;
     this.uid = uid;
     this.name = `pod-${index}`;
     this.createdAtMs = createdAtMs;
@@ -167,7 +181,7 @@ export class World {
     const active = this.pods.filter(({ deleting }) => !deleting);
     for (let missing = replicas - active.length; missing > 0; missing -= 1) {
       const uid = `${Math.floor(this.#random.next() * 2 ** 32).toString(16)}-${this.#nextIndex}`;
-      this.pods.push(new SimPod(this.#nextIndex, uid, this.nowMs, this.revision));
+      this.pods.push(new SimPod(this.#nextIndex, uid, this.nowMs, this.revision, this.settings.idleCores));
       this.#nextIndex += 1;
     }
     this.#firstPods ??= replicas;
@@ -240,7 +254,8 @@ export class World {
   step(): void {
     this.nowMs += 1000;
     for (const pod of this.pods) {
-      pod.cpuSeconds += pod.cores;
+      const times = this.nowMs < pod.burst.untilMs ? pod.burst.times : 1;
+      pod.cpuSeconds += pod.idleCores + pod.cores * times;
       pod.young.unshift(0);
       if (pod.young.length > YOUNG_SECONDS) pod.young.length = YOUNG_SECONDS;
       this.#live(pod);
@@ -436,9 +451,9 @@ export class World {
       });
       return;
     }
-    const each = from.cores / Math.max(1, from.connections);
+    const cores = from.cores;
     this.#leave(from, 1);
-    this.#admit(pod, each);
+    this.#admit(pod, cores - from.cores);
     from.outstanding -= 1;
     from.moved += 1;
     this.counts.moved += 1;
@@ -453,13 +468,22 @@ export class World {
 
   #leave(pod: SimPod, count: number): void {
     if (count <= 0) return;
-    pod.cores = pod.connections === count ? 0 : pod.cores * (1 - count / pod.connections);
+    pod.cores = pod.connections === count ? 0 : pod.cores * (1 - this.#loadShare(count, pod.connections));
     const share = count / pod.connections;
     pod.connections -= count;
     for (let age = 0; age < pod.young.length; age += 1) {
       const those = pod.young[age] ?? 0;
       if (those > 0) pod.young[age] = Math.max(0, those - Math.ceil(those * share));
     }
+  }
+
+  /** The share of the load that so many connections of a pod have. */
+  #loadShare(count: number, connections: number): number {
+    const { busyShare } = this.settings;
+    if (busyShare === 1) return count / connections;
+    const busy = this.#random.binomial(count, busyShare);
+    const each = (busy * BUSY_LOAD) / busyShare + ((count - busy) * (1 - BUSY_LOAD)) / (1 - busyShare);
+    return Math.min(1, each / connections);
   }
 
   #movable(pod: SimPod, minAgeSeconds: number): number {

@@ -257,7 +257,10 @@ test('by load, hot pods give away as many connections as make the load even, and
       aPod('cold', 1000, {}, { atMs, cpuSeconds: round, accepted: 1000 + round }), // 0.2 cores
     ]);
   };
-  const decision = last(rounds(aPolicy({ rebalance: { by: 'load' } }), hot, 8));
+  const decisions = rounds(aPolicy({ rebalance: { by: 'load' } }), hot, 18);
+  const decision = last(decisions);
+  // A burst passes by itself: it must have been so for a minute.
+  expect(decisions.filter(({ status }) => status.state === 'Confirming')).toHaveLength(11);
   expect(decision.status).toMatchObject({ state: 'Moving', skew: 1.6 });
   const [hotter, colder] = decision.ceilings.map(({ ceiling }) => ceiling.connections);
   // At 0.0008 cores each, 0.52 cores are left with 650 connections; the other has room for the 400 that cost as much.
@@ -306,4 +309,54 @@ test('answers that are not whole make nothing else than unknown: a workload with
     ]);
   };
   expect(last(rounds(aPolicy(), bare, 3)).status.state).toBe('Moving');
+});
+
+/** Two pods with as many connections, of which the first uses so many cores; all moved counters stay where they are. */
+function loaded(cores: number, connections: number): (round: number) => Observation {
+  return (round) => {
+    const atMs = NOW_MS + round * ROUND_MS;
+    return anObservation([
+      aPod('busy', connections, {}, { atMs, cpuSeconds: round * 5 * cores }),
+      aPod('idle', 500, {}, { atMs, cpuSeconds: round * 0.5, accepted: round }),
+    ]);
+  };
+}
+
+test('by load, a pod that is hot without connections has none to give: it says so, and tells no event', () => {
+  const decisions = rounds(aPolicy({ rebalance: { by: 'load' } }), loaded(0.9, 1), 60);
+  expect(last(decisions).status.state).toBe('NothingMovable');
+  expect(decisions.flatMap(({ events, ceilings }) => [...events, ...ceilings])).toEqual([]);
+});
+
+test('by load, a difference that is not worth a move is not blamed on chance', () => {
+  const { status } = last(rounds(aPolicy({ rebalance: { by: 'load' } }), loaded(0.18, 500), 8));
+  expect(status.state).toBe('TooLittleLoad');
+  expect(
+    conditionOf(last(rounds(aPolicy({ rebalance: { by: 'load' } }), loaded(0.18, 500), 8)), 'Balanced'),
+  ).toMatchObject({
+    status: 'True',
+    reason: 'TooLittleLoad',
+  });
+});
+
+test('what is under way ends when the policy wants something else to be even', () => {
+  const begun = last(rounds(aPolicy(), uneven, 4));
+  expect(begun.status.state).toBe('Moving');
+  const policy = aPolicy({ rebalance: { by: 'load' } }, { generation: 2 });
+  const cpu = (round: number): Observation => {
+    const seen = uneven(round);
+    const pods = seen.pods.map((pod) =>
+      pod.heard.known
+        ? { ...pod, heard: { known: true as const, answer: { ...pod.heard.answer, cpuSeconds: round } } }
+        : pod,
+    );
+    return { ...seen, pods };
+  };
+  const decisions = [begun];
+  for (let round = 4; round < 12; round += 1) {
+    decisions.push(decide(policy, cpu(round), last(decisions).memory, NOW_MS + round * ROUND_MS));
+  }
+  expect(decisions.flatMap(({ events }) => events.map(({ reason }) => reason))).toEqual(['RebalanceStopped']);
+  expect(decisions.slice(1).flatMap(({ ceilings }) => ceilings)).toEqual([]);
+  expect(last(decisions).status.state).toBe('Even');
 });

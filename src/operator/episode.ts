@@ -2,7 +2,7 @@
 // that it should have, and how fast it may go.
 
 import type { Census, Member } from './census.ts';
-import type { Evenness } from './evenness.ts';
+import { type Evenness, hundredths } from './evenness.ts';
 import { PROBE_PER_POD } from './levels.ts';
 import type { Episode, RebalanceMemory } from './memory.ts';
 import { ROUND_MS } from './observation.ts';
@@ -12,22 +12,16 @@ import type { Reason } from './policy.ts';
 export interface Facts {
   readonly nowMs: number;
   readonly members: readonly Member[];
+  /** Names of all pods that count, those that are silent too. */
+  readonly pods: readonly string[];
+  /** Of the policy. */
+  readonly generation: number;
   /** `rebalance.ratePerSecond`. */
   readonly ratePerSecond: number;
 }
 
-/** Why moving is given up, and what may be wrong. */
-export const WHY_NOT = {
-  NotReceiving: 'the load balancer brings no connection to the emptier pods: are they registered with it?',
-  MovesFail: 'clients that were asked to move came back to full pods: is the load balancer sticky?',
-  Relapsed: 'pods that were made even became uneven again: does the load balancer prefer some of them?',
-} as const satisfies Partial<Record<Reason, string>>;
-
-export type GivenUp = keyof typeof WHY_NOT;
-
-/** How often it is looked at whether moving has an effect, and how often in a row it may have none. */
+/** How often it is looked at whether moving has an effect. */
 const CHECK_MS = 30_000;
-const FAILURES = 3;
 /** Of those who were asked, this share must have moved. */
 const EFFECT_SHARE = 0.2;
 const FEWEST_ASKED = 5;
@@ -36,40 +30,32 @@ const RAMP = 10;
 /** After this many, so small a share that moved is doubtful. */
 const DOUBTFUL_ASKED = 50;
 const DOUBTFUL_SHARE = 0.1;
-/** More than this of what was to be moved means that others come in where it was moved from. */
-const TREADMILL = 1.5;
-const TREADMILL_MIN = 50;
 
 /** Begins one, or goes on with what another leader has left open: `last`. */
 export function beginEpisode(
   facts: Facts,
   { skew }: Evenness,
   plan: Episode['plan'],
-  relapses: number,
+  relapses: Pick<Episode, 'relapses' | 'leastUneven'>,
   last: RebalanceMemory['last'],
 ): Episode {
   const { nowMs, members } = facts;
-  const fair = totalOf(members) / members.length;
-  const surplus = members.reduce(
-    (sum, { pod, answer }) => sum + Math.max(0, answer.connections - (plan?.[pod.uid] ?? fair)),
-    0,
-  );
   const { asked = 0, moved = 0, stayed = 0, skewBefore = skew, startedAt } = last ?? {};
   return {
     kind: 'probing',
     startedAtMs: startedAt === undefined ? nowMs : Date.parse(startedAt),
     kindSinceMs: nowMs,
     skewBefore,
-    surplusBefore: surplus + moved,
+    surplusBefore: surplusOf(members, plan) + moved,
     totalBefore: totalOf(members),
     asked,
     moved,
     stayed,
     nearlyEvenSinceMs: undefined,
-    check: newCheck(facts, { asked, moved }),
+    check: newCheck(facts, { asked, moved, plan }),
     plan,
     announced: last !== undefined,
-    relapses,
+    ...relapses,
   };
 }
 
@@ -120,7 +106,7 @@ export function checkEffect(facts: Facts, episode: Episode): Episode {
   const { nowMs, members, ratePerSecond } = facts;
   const { check } = episode;
   if (nowMs - check.atMs < CHECK_MS) return episode;
-  const surplus = surplusOf(members);
+  const surplus = surplusOf(members, episode.plan);
   const tells = tellsShed(members);
   const asked = tells
     ? episode.asked - check.asked
@@ -141,16 +127,6 @@ export function checkEffect(facts: Facts, episode: Episode): Episode {
   };
 }
 
-/** Why it is to be given up. Undefined: it is not. */
-export function failureOf(
-  { members }: Facts,
-  { check, moved, surplusBefore, totalBefore }: Episode,
-): GivenUp | undefined {
-  if (check.failures >= FAILURES) return 'MovesFail';
-  const allowed = TREADMILL * surplusBefore + Math.max(0, totalOf(members) - totalBefore) + TREADMILL_MIN;
-  return moved > allowed ? 'Relapsed' : undefined;
-}
-
 /** What the status says of it. Without an outcome it is under way. */
 export function summaryOf(
   { startedAtMs, skewBefore, asked, moved, stayed }: Episode,
@@ -168,18 +144,18 @@ export function summaryOf(
   };
 }
 
-/** Connections that full pods have above their fair share. */
-export function surplusOf(members: readonly Member[]): number {
+/** Connections that full pods have above what is planned for them: their fair share, where there is no plan. */
+function surplusOf(members: readonly Member[], plan: Episode['plan']): number {
   const fair = totalOf(members) / members.length;
-  return members.reduce((sum, { answer }) => sum + Math.max(0, answer.connections - fair), 0);
+  return members.reduce(
+    (sum, { pod, answer }) => sum + Math.max(0, answer.connections - (plan?.[pod.uid] ?? fair)),
+    0,
+  );
 }
 
+/** Connections of all pods together. */
 export function totalOf(members: readonly Member[]): number {
   return members.reduce((sum, { answer }) => sum + answer.connections, 0);
-}
-
-export function hundredths(value: number): number {
-  return Math.round(value * 100) / 100;
 }
 
 function tellsShed(members: readonly Member[]): boolean {
@@ -188,7 +164,7 @@ function tellsShed(members: readonly Member[]): boolean {
 
 function newCheck(
   { nowMs, members }: Facts,
-  { asked, moved }: { readonly asked: number; readonly moved: number },
+  { asked, moved, plan }: Pick<Episode, 'asked' | 'moved' | 'plan'>,
 ): Episode['check'] {
-  return { atMs: nowMs, asked, moved, surplus: surplusOf(members), failures: 0, idle: 0 };
+  return { atMs: nowMs, asked, moved, surplus: surplusOf(members, plan), failures: 0, idle: 0 };
 }

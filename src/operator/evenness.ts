@@ -9,7 +9,8 @@ export interface Evenness {
   /** The fullest pod divided by the mean. 1 where there is nothing. */
   readonly skew: number;
   readonly fullest: Member;
-  readonly verdict: 'even' | 'uneven' | 'chance';
+  /** `chance` and, by load, `little`: it is above maxSkew and all the same not worth a move. */
+  readonly verdict: 'even' | 'uneven' | 'chance' | 'little';
   /** Whether little enough is left to call it even where clients come and go. */
   readonly nearlyEven: boolean;
   /** Above their fair share, all full pods together. */
@@ -60,8 +61,13 @@ export function evennessOf(
     fair,
     skew: fair === 0 ? 1 : most / fair,
     fullest,
-    verdict: excess <= allowed ? 'even' : isChance ? 'chance' : 'uneven',
+    verdict: excess <= allowed ? 'even' : !isChance ? 'uneven' : by === 'load' ? 'little' : 'chance',
     nearlyEven: excess <= Math.max(NEARLY_FLAT_SHARE * allowed, 2 * deviation),
     surplus: weights.reduce((sum, weight) => sum + Math.max(0, weight - fair), 0),
   };
+}
+
+/** As people read it. */
+export function hundredths(value: number): number {
+  return Math.round(value * 100) / 100;
 }

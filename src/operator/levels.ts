@@ -2,8 +2,10 @@
 // never so few that what is moved would find no room on pods that the load balancer reaches.
 
 import type { Member } from './census.ts';
-import { type Evenness, FLAT_SHARE } from './evenness.ts';
-import type { PolicySpec } from './policy.ts';
+import type { CeilingOrder } from './decision.ts';
+import { type Evenness, FLAT_SHARE, hundredths } from './evenness.ts';
+import { ROUND_MS } from './observation.ts';
+import { durationSeconds, type PolicySpec } from './policy.ts';
 
 /** What a pod may keep, and what it has above that. */
 export interface Level {
@@ -15,9 +17,14 @@ export interface Level {
 /** A probe asks this many connections for every pod. */
 export const PROBE_PER_POD = 2;
 
+/** A ceiling outlives two rounds that fail, and an operator that is gone by no more than that. */
+const CEILING_MS = 3 * ROUND_MS;
+/** What a pod takes as a rate. */
+const MAX_POD_RATE = 1000;
+
 /** The level at which connections are even, but for a fifth of what maxSkew allows. That rest costs the most: the
  * last clients would try many pods to find one with room. */
-export function flatLevel(fair: number, maxSkew: number): number {
+function flatLevel(fair: number, maxSkew: number): number {
   return Math.max(Math.ceil(fair * (1 + (maxSkew - 1) * FLAT_SHARE)), Math.ceil(fair) + 1);
 }
 
@@ -67,10 +74,38 @@ export function levels(
 }
 
 /** Levels that ask a few connections of the fullest pods to move. */
-export function probeLevels(members: readonly Member[], all: readonly Level[]): Level[] {
-  const surplus = all.reduce((sum, { excess }) => sum + excess, 0);
+export function probeLevels(all: readonly Level[]): Level[] {
   const targets = all.map(({ member, ceiling, excess }) => ({ member, target: ceiling, excess }));
-  return share(targets, Math.min(surplus, PROBE_PER_POD * members.length));
+  return share(targets, Math.min(excessOf(all), PROBE_PER_POD * all.length));
+}
+
+/** The levels as ceilings: pods share the rate by what each has to give. A pod that takes no ceiling gets none. */
+export function ceilingsOf(
+  all: readonly Level[],
+  ratePerSecond: number,
+  { order, minAge, plain }: PolicySpec['rebalance'],
+): CeilingOrder[] {
+  const together = excessOf(all);
+  return all
+    .filter(({ member }) => member.answer.movable !== undefined)
+    .map(({ member: { pod }, ceiling, excess }) => ({
+      name: pod.name,
+      uid: pod.uid,
+      ceiling: {
+        connections: ceiling,
+        expiresAfterMs: CEILING_MS,
+        shedPerSecond:
+          together === 0 ? 0 : Math.min(MAX_POD_RATE, hundredths((ratePerSecond * excess) / together)),
+        order,
+        minAgeSeconds: durationSeconds(minAge),
+        plain,
+      },
+    }));
+}
+
+/** What all pods together have above their levels. */
+export function excessOf(all: readonly Level[]): number {
+  return all.reduce((sum, { excess }) => sum + excess, 0);
 }
 
 /** Gives `moves` to the fullest pods: those furthest above their target come down to one level above it first. */

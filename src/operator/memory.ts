@@ -41,20 +41,22 @@ export interface RebalanceMemory {
   readonly rest: { readonly untilMs: number; readonly reason: Reason } | undefined;
   /** Probes in a row that brought nothing to the emptier pods. */
   readonly failedProbes: number;
-  /** The last episode that moved anything: when it ended, with which pods, and how often in a row there has been one
-   * soon after another without progress. */
-  readonly past:
-    | {
-        readonly atMs: number;
-        readonly pods: readonly string[];
-        readonly surplus: number;
-        readonly relapses: number;
-      }
-    | undefined;
+  readonly past: Past | undefined;
   readonly ineffective: Ineffective | undefined;
   readonly last: RebalanceStatus | undefined;
   /** Whether the operator that led before was moving connections: this one then goes on. */
   readonly resume: boolean;
+}
+
+/** The last episode that moved anything, as one of several that came soon after another. */
+export interface Past {
+  /** When it ended. */
+  readonly atMs: number;
+  /** Names of the pods there were, and the spec that it went by. With others it says nothing. */
+  readonly pods: readonly string[];
+  readonly generation: number;
+  readonly relapses: number;
+  readonly leastUneven: number;
 }
 
 /** One rebalance, from its first ceiling to its last. */
@@ -65,7 +67,7 @@ export interface Episode {
   /** When it began to be of this kind. */
   readonly kindSinceMs: number;
   readonly skewBefore: number;
-  /** What full pods had above their fair share, and all pods together, when it began. */
+  /** Connections that were to be moved, and connections of all pods together, when it began. */
   readonly surplusBefore: number;
   readonly totalBefore: number;
   readonly asked: number;
@@ -86,8 +88,10 @@ export interface Episode {
   readonly plan: Readonly<Record<string, number>> | undefined;
   /** Whether its begin was told as an event: a probe that finds nothing is not. */
   readonly announced: boolean;
-  /** How often in a row, this time included, the same was to be moved again soon after it had been. */
+  /** How often, this time included, about as much was to be moved again soon after an episode. */
   readonly relapses: number;
+  /** The least that full pods had above their fair share, connections or cores, when any of those began. */
+  readonly leastUneven: number;
 }
 
 export interface Ineffective {

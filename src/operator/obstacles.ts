@@ -14,7 +14,7 @@ export interface Obstacle {
 }
 
 /** A pod that missed one answer or two has a hiccup; one that is silent for longer is unknown. */
-export const SILENCE_GRACE_MS = 12_000;
+const SILENCE_GRACE_MS = 12_000;
 /** A pod that is not ready by then may never be, and is not waited for. */
 const STARTING_MS = 120_000;
 /** What a gateway takes for `minAgeSeconds` where no ceiling stands. */
@@ -74,6 +74,20 @@ export function silenceObstacle(
     message: `${names}: ${fault === 'not-asked' ? 'not asked yet' : `${fault} for ${seconds} s`}; ${fix[fault]}`,
     ...(nowMs - sinceMs < SILENCE_GRACE_MS && { hiccup: true }),
   };
+}
+
+/** What of their load is not known. A new leader measures it anew, while the ceilings of the last one stand: those who
+ * are on their way must not land on full pods. */
+export function loadObstacle({ members }: Pick<Census, 'members'>, resume: boolean): Obstacle {
+  const mute = members.filter(({ answer }) => answer.cpuSeconds === undefined);
+  if (mute.length > 0) {
+    return {
+      reason: 'NoLoadData',
+      message: `${namesOf(mute.map(({ pod }) => pod.name))}: the answer lacks cpuSeconds; see docs/operator.md`,
+    };
+  }
+  const message = 'the load of the pods is still being measured';
+  return { reason: 'NoLoadData', message, ...(resume && { hiccup: true }) };
 }
 
 /** What goes on around the pods that makes it a bad time to move connections. */

@@ -221,7 +221,8 @@ export const reasons = {
   Uneven: 'A pod has more than maxSkew times its fair share.',
   TooFewPods: 'There are fewer than two ready pods.',
   TooFewConnections: 'The difference is so small that chance makes it.',
-  NoLoadData: 'Pods do not tell cpuSeconds, so that their load is unknown.',
+  TooLittleLoad: 'The difference is less than a tenth of a core, and not worth a move.',
+  NoLoadData: 'Pods do not tell cpuSeconds, so that their load is unknown, or have not told it for long yet.',
   // Rebalancing
   Moving: 'Connections are asked to move.',
   Probing:
@@ -237,7 +238,7 @@ export const reasons = {
   ScalingIn: 'The autoscaler is about to remove pods.',
   AtLimit: 'The autoscaler wants more pods than it may have: moving would be work on top.',
   NotReceiving: 'The load balancer has not brought a connection to any of the emptier pods yet.',
-  NothingMovable: 'The full pods have no connection that may be moved.',
+  NothingMovable: 'The full pods have no connection that may be moved, or no other pod has room.',
   NoCeiling: 'Pods do not tell what may be moved, so that they cannot be asked to.',
   Ineffective:
     'Moving did not make the pods more even. It is tried again when pods come or go, or the spec changes.',

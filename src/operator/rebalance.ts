@@ -9,30 +9,26 @@ import {
   checkEffect,
   count,
   type Facts,
-  failureOf,
-  type GivenUp,
   hasAskedNobody,
   hasLanded,
-  hundredths,
   planOf,
   rateOf,
   summaryOf,
-  surplusOf,
-  totalOf,
-  WHY_NOT,
 } from './episode.ts';
-import { type Evenness, evennessOf, weightOf } from './evenness.ts';
-import { type Level, levels, loadPlan, probeLevels } from './levels.ts';
+import { type Evenness, evennessOf, hundredths, weightOf } from './evenness.ts';
+import { failureOf, type GivenUp, isHopeless, isTriedAgain, relapsesSince, whyNot } from './giving-up.ts';
+import { ceilingsOf, excessOf, type Level, levels, loadPlan, probeLevels } from './levels.ts';
 import type { Episode, Ineffective, Memory, RebalanceMemory } from './memory.ts';
-import { type Observation, ROUND_MS } from './observation.ts';
+import type { Observation } from './observation.ts';
 import {
   inabilityObstacle,
+  loadObstacle,
   type Obstacle,
   passingObstacle,
   plainObstacle,
   silenceObstacle,
 } from './obstacles.ts';
-import { durationSeconds, type Policy, type Reason } from './policy.ts';
+import type { Policy, Reason } from './policy.ts';
 
 /** What this round does about moving. */
 export interface RebalanceDecision {
@@ -46,12 +42,9 @@ export interface RebalanceDecision {
   readonly message: string;
 }
 
-/** A ceiling outlives two rounds that fail, and an operator that is gone by no more than that. */
-export const CEILING_MS = 3 * ROUND_MS;
-/** What a pod takes as a rate. */
-const MAX_POD_RATE = 1000;
-/** Uneven in one round may be a moment between two; uneven in two is a state. */
-const CONFIRMING_ROUNDS = 2;
+/** Uneven in one round may be a moment between two; uneven in two is a state. Load comes in bursts, which pass by
+ * themselves: it must have been uneven for a minute. */
+const CONFIRMING_ROUNDS = { connections: 2, load: 12 } as const;
 /** A pod that was brought a connection within this time is reached by the load balancer. */
 const RECEIVING_MS = 60_000;
 const PROBE_MS = 30_000;
@@ -63,12 +56,6 @@ const SETTLE_MS = 60_000;
 const NEARLY_EVEN_MS = 60_000;
 const IDLE_CHECKS = 4;
 const IDLE_REST_MS = 300_000;
-/** To move so much of it again so soon after an episode is a relapse. */
-const RELAPSE_MS = 1_800_000;
-const PROGRESS_SHARE = 0.7;
-const RELAPSES = 3;
-/** A load balancer that was mended does not tell anybody, so that what was given up is tried again. */
-const GIVEN_UP_MS = 3_600_000;
 
 /** Decides what is moved in this round. */
 export function rebalance(
@@ -89,8 +76,6 @@ class Round {
   readonly #before: RebalanceMemory;
   readonly #nowMs: number;
   readonly #members: readonly Member[];
-  /** Names of all that count, those that are silent too. */
-  readonly #pods: readonly string[];
   readonly #evenness: Evenness | undefined;
   readonly #facts: Facts;
 
@@ -106,11 +91,18 @@ class Round {
     this.#census = census;
     this.#nowMs = nowMs;
     this.#members = census.members;
-    this.#pods = [...census.members, ...census.silent].map(({ pod }) => pod.name).toSorted();
-    const { ratePerSecond } = policy.spec.rebalance;
-    this.#facts = { nowMs, members: census.members, ratePerSecond };
-    this.#before = this.#forgetGivenUp(before);
+    const { ratePerSecond, by } = policy.spec.rebalance;
+    this.#facts = {
+      nowMs,
+      members: census.members,
+      pods: [...census.members, ...census.silent].map(({ pod }) => pod.name).toSorted(),
+      generation: policy.generation,
+      ratePerSecond,
+    };
     this.#evenness = census.silent.length > 0 ? undefined : evennessOf(census.members, policy.spec.rebalance);
+    const { ineffective } = before;
+    const again = ineffective !== undefined && isTriedAgain(this.#facts, ineffective, this.#evenness, by);
+    this.#before = again ? { ...before, ineffective: undefined, unevenRounds: 0, failedProbes: 0 } : before;
   }
 
   decide(): RebalanceDecision {
@@ -120,20 +112,23 @@ class Round {
       silenceObstacle(this.#census, this.#nowMs);
     if (plain !== undefined) return this.#stopFor(plain);
 
+    const { episode, resume } = this.#before;
     const evenness = this.#evenness;
-    if (evenness === undefined) {
-      return this.#stopFor({
-        reason: 'NoLoadData',
-        message: 'the pods do not tell cpuSeconds, or not for long yet',
-      });
-    }
+    if (evenness === undefined) return this.#stopFor(loadObstacle(this.#census, resume));
     if (this.#members.length < 2) {
       return this.#stopFor({
         reason: 'TooFewPods',
         message: 'there is one ready pod, and nowhere to move to',
       });
     }
-    const { episode, resume } = this.#before;
+    const isByLoad = rules.by === 'load';
+    if (episode !== undefined && (episode.plan !== undefined) !== isByLoad) {
+      return this.#stopFor({ reason: 'Confirming', message: `rebalance.by is ${rules.by} now` });
+    }
+    if (resume && isByLoad) {
+      // What was measured so far is of pods that connections were just moved between.
+      return this.#stopFor({ reason: 'Confirming', message: 'another leads now and measures the load anew' });
+    }
     if (episode === undefined && !resume && evenness.verdict !== 'uneven') return this.#even(evenness);
 
     const passing = passingObstacle(this.#observation, this.#census, this.#nowMs);
@@ -146,33 +141,17 @@ class Round {
     return this.#mayBegin(evenness);
   }
 
-  /** What was given up is tried again when pods come or go, the spec changes, or an hour has passed; and, where no
-   * emptier pod was reached, when the load balancer reaches one. */
-  #forgetGivenUp(memory: RebalanceMemory): RebalanceMemory {
-    const { ineffective } = memory;
-    if (ineffective === undefined) return memory;
-    const fair = totalOf(this.#members) / this.#members.length;
-    const changed =
-      ineffective.generation !== this.#policy.generation ||
-      this.#nowMs - ineffective.sinceMs >= GIVEN_UP_MS ||
-      !sameNames(ineffective.pods, this.#pods) ||
-      (ineffective.reason === 'NotReceiving' &&
-        this.#members.some(
-          ({ answer, receivedAtMs }) =>
-            answer.connections < fair && (receivedAtMs ?? 0) > ineffective.sinceMs,
-        ));
-    return changed ? { ...memory, ineffective: undefined, unevenRounds: 0, failedProbes: 0 } : memory;
-  }
-
   // ── Between episodes ────────────────────────────────────────────────────────────────────────────────────
 
   #even(evenness: Evenness): RebalanceDecision {
-    const reason: Reason = evenness.verdict === 'chance' ? 'TooFewConnections' : 'Even';
-    const message =
-      reason === 'Even'
-        ? `${describe(evenness, this.#policy)}, which is within maxSkew`
-        : `${describe(evenness, this.#policy)}, which chance explains`;
-    return this.#idle(reason, message, { ...this.#before, unevenRounds: 0, failedProbes: 0 });
+    const skew = describe(evenness, this.#policy);
+    const [reason, why]: readonly [Reason, string] =
+      evenness.verdict === 'little'
+        ? ['TooLittleLoad', 'which is too little load to move anybody for']
+        : evenness.verdict === 'chance'
+          ? ['TooFewConnections', 'which chance explains']
+          : ['Even', 'which is within maxSkew'];
+    return this.#idle(reason, `${skew}, ${why}`, { ...this.#before, unevenRounds: 0, failedProbes: 0 });
   }
 
   #mayBegin(evenness: Evenness): RebalanceDecision {
@@ -191,19 +170,19 @@ class Round {
       const seconds = Math.ceil((before.rest.untilMs - this.#nowMs) / 1000);
       return this.#idle(before.rest.reason, `${skew}; looked at again in ${seconds} s`, seen);
     }
-    if (unevenRounds < CONFIRMING_ROUNDS)
-      return this.#idle('Confirming', `${skew}; the next round confirms it`, seen);
-
-    if (this.#relapses() >= RELAPSES) return this.#giveUp('Relapsed', undefined, seen);
+    const confirming = CONFIRMING_ROUNDS[this.#policy.spec.rebalance.by];
+    if (unevenRounds < confirming) {
+      const rounds = confirming - unevenRounds;
+      return this.#idle(
+        'Confirming',
+        `${skew}; ${rounds === 1 ? 'the next round confirms' : `${rounds} more rounds confirm`} it`,
+        seen,
+      );
+    }
+    if (isHopeless(relapsesSince(this.#facts, before.past, evenness))) {
+      return this.#giveUp('Relapsed', undefined, seen);
+    }
     return this.#begin(evenness, seen);
-  }
-
-  /** How often in a row there was about as much to move again soon after an episode, this time included. */
-  #relapses(): number {
-    const { past } = this.#before;
-    if (past === undefined || !sameNames(past.pods, this.#pods)) return 0;
-    if (this.#nowMs - past.atMs >= RELAPSE_MS) return 0;
-    return surplusOf(this.#members) > PROGRESS_SHARE * past.surplus ? past.relapses + 1 : 0;
   }
 
   // ── An episode ──────────────────────────────────────────────────────────────────────────────────────────
@@ -211,9 +190,15 @@ class Round {
   #begin(evenness: Evenness, before: RebalanceMemory): RebalanceDecision {
     const { by, maxSkew } = this.#policy.spec.rebalance;
     const plan = by === 'load' ? loadPlan(this.#members, evenness, maxSkew) : undefined;
+    const all = levels(this.#members, new Set(this.#members), evenness, this.#policy.spec.rebalance, plan);
+    if (excessOf(all) === 0 && !before.resume) {
+      const message = `${describe(evenness, this.#policy)}, but it has no connection to give, or no other pod has room`;
+      return this.#idle('NothingMovable', message, before);
+    }
     // What another leader began goes on as one episode.
     const last = before.resume && before.last?.outcome === undefined ? before.last : undefined;
-    const episode = beginEpisode(this.#facts, evenness, plan, this.#relapses(), last);
+    const relapses = relapsesSince(this.#facts, before.past, evenness);
+    const episode = beginEpisode(this.#facts, evenness, plan, relapses, last);
     return this.#goOn(evenness, episode, { ...before, resume: false });
   }
 
@@ -245,7 +230,7 @@ class Round {
       if (hasAskedNobody(this.#facts, probing)) return this.#endIdle(probing, before, PROBE_REST_MS);
       return this.#endProbe(receiving.length > 0 ? 'MovesFail' : 'NotReceiving', probing, before);
     }
-    return this.#act(evenness, probeLevels(this.#members, all), probing, before, []);
+    return this.#act(evenness, probeLevels(all), probing, before, []);
   }
 
   #started(evenness: Evenness, { surplusBefore }: Episode): PolicyEvent {
@@ -275,24 +260,8 @@ class Round {
     before: RebalanceMemory,
     events: readonly PolicyEvent[],
   ): RebalanceDecision {
-    const rules = this.#policy.spec.rebalance;
-    const excess = at.reduce((sum, level) => sum + level.excess, 0);
+    const excess = excessOf(at);
     const ratePerSecond = rateOf(this.#facts, episode);
-    const ceilings = at
-      .filter(({ member }) => member.answer.movable !== undefined)
-      .map((level) => ({
-        name: level.member.pod.name,
-        uid: level.member.pod.uid,
-        ceiling: {
-          connections: level.ceiling,
-          expiresAfterMs: CEILING_MS,
-          shedPerSecond:
-            excess === 0 ? 0 : Math.min(MAX_POD_RATE, hundredths((ratePerSecond * level.excess) / excess)),
-          order: rules.order,
-          minAgeSeconds: durationSeconds(rules.minAge),
-          plain: rules.plain,
-        },
-      }));
     const state = episode.kind === 'moving' ? 'Moving' : 'Probing';
     const skew = describe(evenness, this.#policy);
     const message =
@@ -300,7 +269,7 @@ class Round {
         ? `${skew}; ${excess} connections are still to move, at most ${hundredths(ratePerSecond)} a second`
         : `${skew}; a few connections show whether emptier pods are reached`;
     return {
-      ceilings,
+      ceilings: ceilingsOf(at, ratePerSecond, this.#policy.spec.rebalance),
       lifts: [],
       events,
       evenness,
@@ -319,6 +288,7 @@ class Round {
 
   #finish(evenness: Evenness, episode: Episode, before: RebalanceMemory): RebalanceDecision {
     const message = `${describe(evenness, this.#policy)}; ${episode.moved} connections moved`;
+    const told: PolicyEvent = { type: 'Normal', reason: 'RebalanceFinished', message };
     return {
       ...this.#idle('Settling', message, {
         ...before,
@@ -329,7 +299,7 @@ class Round {
         past: this.#past(episode),
         last: this.#ended(episode, 'Even'),
       }),
-      events: [{ type: 'Normal', reason: 'RebalanceFinished', message }],
+      events: episode.announced ? [told] : [],
     };
   }
 
@@ -337,9 +307,10 @@ class Round {
     return summaryOf(episode, { outcome, skewAfter: this.#evenness?.skew, atMs: this.#nowMs });
   }
 
-  #past({ announced, surplusBefore, relapses }: Episode): RebalanceMemory['past'] {
+  #past({ announced, relapses, leastUneven }: Episode): RebalanceMemory['past'] {
     if (!announced) return this.#before.past;
-    return { atMs: this.#nowMs, pods: this.#pods, surplus: surplusBefore, relapses };
+    const { pods, generation } = this.#facts;
+    return { atMs: this.#nowMs, pods, generation, relapses, leastUneven };
   }
 
   #endProbe(
@@ -350,7 +321,7 @@ class Round {
     const failedProbes = before.failedProbes + 1;
     if (failedProbes >= PROBES) return this.#giveUp(reason, episode, { ...before, failedProbes });
     const untilMs = this.#nowMs + PROBE_REST_MS * 2 ** (failedProbes - 1);
-    return this.#idle(reason, WHY_NOT[reason], {
+    return this.#idle(reason, whyNot(reason, this.#policy.spec.rebalance.by), {
       ...before,
       episode: undefined,
       failedProbes,
@@ -374,13 +345,9 @@ class Round {
   }
 
   #giveUp(reason: GivenUp, episode: Episode | undefined, before: RebalanceMemory): RebalanceDecision {
-    const ineffective: Ineffective = {
-      sinceMs: this.#nowMs,
-      reason,
-      generation: this.#policy.generation,
-      pods: this.#pods,
-    };
-    const message = WHY_NOT[reason];
+    const { pods, generation } = this.#facts;
+    const ineffective: Ineffective = { sinceMs: this.#nowMs, reason, generation, pods };
+    const message = whyNot(reason, this.#policy.spec.rebalance.by);
     return {
       ...this.#idle('Ineffective', message, {
         ...before,
@@ -450,9 +417,4 @@ function closed({ last, resume }: RebalanceMemory, outcome: Reason, nowMs: numbe
 
 function memberOf({ member }: Level): Member {
   return member;
-}
-
-function sameNames(one: readonly string[], other: readonly string[]): boolean {
-  const names = new Set(one);
-  return one.length === other.length && other.every((name) => names.has(name));
 }

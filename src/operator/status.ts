@@ -2,6 +2,7 @@
 
 import type { Census } from './census.ts';
 import type { DeletionCostDecision } from './deletion-cost.ts';
+import { hundredths } from './evenness.ts';
 import type { Observation } from './observation.ts';
 import { silenceObstacle } from './obstacles.ts';
 import {
@@ -81,6 +82,8 @@ export function balancedVerdict({ evenness, state, message }: RebalanceDecision,
       return { status: 'True', reason: 'Even', message: skew };
     case 'chance':
       return { status: 'True', reason: 'TooFewConnections', message: `${skew}, which chance explains` };
+    case 'little':
+      return { status: 'True', reason: 'TooLittleLoad', message: `${skew} of little load` };
     case 'uneven':
       return { status: 'False', reason: 'Uneven', message: skew };
   }
@@ -120,7 +123,7 @@ export function statusOf(
     readyPods: members.length + silent.length,
     desiredPods: workload?.desired ?? 0,
     ...(complete && { connections: members.reduce((sum, { answer }) => sum + answer.connections, 0) }),
-    ...(complete && evenness !== undefined && { skew: Math.round(evenness.skew * 100) / 100 }),
+    ...(complete && evenness !== undefined && { skew: hundredths(evenness.skew) }),
     state,
     message,
     ...(hpa !== undefined && { hpa: { name: hpa.name, desired: hpa.desired, actual: hpa.current } }),

@@ -42,7 +42,7 @@ test('every panel of every dashboard shows something', async () => {
     ),
   );
   let empty: string[] = [];
-  await eventually('every panel to show something', 120, async () => {
+  await eventually('every panel to show something', 240, async () => {
     await Promise.all(channels.map((channel) => channel.publish('hello')));
     const values = await Promise.all(expressions.map(({ expr }) => prometheus.value(expr)));
     empty = expressions.flatMap(({ where, expr }, at) =>

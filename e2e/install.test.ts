@@ -36,7 +36,7 @@ describe('what the notes say is true', () => {
       forward.stdout.on('data', (chunk) => {
         output += chunk;
       });
-      await eventually('both ports to be forwarded', 30, () => {
+      await eventually('both ports to be forwarded', 60, () => {
         for (const [, local = '', remote = ''] of output.matchAll(/127\.0\.0\.1:(\d+) -> (\d+)/g)) {
           ports.set(remote, local);
         }

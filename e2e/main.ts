@@ -121,7 +121,7 @@ async function openRelay(): Promise<{ port: number; close: () => void }> {
     forward.kill();
   };
   process.once('exit', close);
-  const port = await eventually('kubectl port-forward', 30, () => /127\.0\.0\.1:(\d+)/.exec(output)?.[1]);
+  const port = await eventually('kubectl port-forward', 60, () => /127\.0\.0\.1:(\d+)/.exec(output)?.[1]);
   return { port: Number(port), close };
 }
 

@@ -119,13 +119,11 @@ async function spread(pods: number, during: () => Promise<void>): Promise<void> 
   expect(moved + attempts).toBeLessThanOrEqual(MAX_ATTEMPTS * triesOfOne * least);
 }
 
-test('two new pods beside two get their share, and nobody misses anything', {
-  timeout: 600_000,
-}, async () => {
+test('two new pods beside two get their share, and nobody misses anything', async () => {
   await spread(4, async () => {});
 });
 
-test('a leader that is killed meanwhile is followed by one that goes on', { timeout: 600_000 }, async () => {
+test('a leader that is killed meanwhile is followed by one that goes on', async () => {
   await spread(6, async () => {
     const leader = await leaderOf(release);
     await release.kubectl('delete', 'pod', leader ?? '', '--grace-period=0', '--force');

@@ -5,9 +5,6 @@ import { expect } from 'vitest';
 import type { Client, Message } from '../src/client/client.ts';
 import { until } from '../test/until.ts';
 
-/** Longer than a client takes to come back. */
-const TIMEOUT_MS = 60_000;
-
 /** Expects that what one client publishes is heard by another, once. */
 export async function expectToHear(from: Client, to: Client, channel = 'room:talk'): Promise<void> {
   const text = `hello ${randomUUID()}`;
@@ -17,7 +14,7 @@ export async function expectToHear(from: Client, to: Client, channel = 'room:tal
   });
   await subscription.ready;
   await from.channel(channel).publish(text);
-  await until(() => heard.length > 0, { what: `"${text}" at ${to.user}`, timeoutMs: TIMEOUT_MS });
+  await until(() => heard.length > 0, { what: `"${text}" at ${to.user}` });
   expect(heard).toHaveLength(1);
   expect(heard[0]).toMatchObject({ channel, from: from.user });
   subscription.unsubscribe();
@@ -27,6 +24,5 @@ export async function expectToHear(from: Client, to: Client, channel = 'room:tal
 export async function allOpen(...clients: readonly Client[]): Promise<void> {
   await until(() => clients.every(({ state }) => state === 'open'), {
     what: `${clients.length} clients to be connected`,
-    timeoutMs: TIMEOUT_MS,
   });
 }

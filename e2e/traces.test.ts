@@ -108,13 +108,13 @@ test('a message of a traced application is one trace: it, its producer, and a fa
     body: { channel: 'doc:traced', data: 'hello' },
   });
   expect(status).toBe(200);
-  await until(() => heard.length === 3, { what: 'the message at all three', timeoutMs: 30_000 });
+  await until(() => heard.length === 3, { what: 'the message at all three' });
   const spans = await until(
     async () => {
       const received = await receivedOf(traceId);
       return received.length >= 4 && received;
     },
-    { what: 'all spans', timeoutMs: 30_000 },
+    { what: 'all spans' },
   );
 
   expect(spans).toHaveLength(4);

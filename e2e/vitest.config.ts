@@ -8,8 +8,9 @@ export default defineConfig({
     pool: 'forks',
     // Most of a scenario's time is spent waiting, so more run side by side than there are cores.
     maxWorkers: 4,
-    testTimeout: 300_000,
-    hookTimeout: 300_000,
+    // More than what a scenario waits for takes one after the other, on a machine that is as slow as a time-out may bear.
+    testTimeout: 600_000,
+    hookTimeout: 600_000,
     reporters: ['verbose'],
     // Lines of progress are for the terminal as they are.
     disableConsoleIntercept: true,

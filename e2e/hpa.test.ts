@@ -5,7 +5,7 @@ import { describe, expect, test } from 'vitest';
 import { apps, autoscaling, eventually, watch } from './cluster.ts';
 import { Counting } from './counting.ts';
 import { runToEnd } from './programs.ts';
-import { quickValues, Release } from './release.ts';
+import { patientValues, Release } from './release.ts';
 import { useSpace } from './space.ts';
 import { call } from './tunnel.ts';
 
@@ -23,7 +23,7 @@ describe.skipIf(!hasMetrics)(
     const space = useSpace('hpa', async (space) => {
       release = await Release.install(space, {
         values: {
-          ...quickValues,
+          ...patientValues,
           resources: { requests: { cpu: '100m', memory: '64Mi' } },
           autoscaling: {
             enabled: true,
@@ -32,7 +32,7 @@ describe.skipIf(!hasMetrics)(
             cpu: { targetUtilization: TARGET_PERCENT },
             connections: { enabled: false },
             // No shorter than a pod takes to leave, as the chart wants it.
-            scaleDown: { periodSeconds: 30, stabilizationWindowSeconds: 15 },
+            scaleDown: { periodSeconds: 40, stabilizationWindowSeconds: 15 },
           },
         },
       });

@@ -6,14 +6,14 @@ import type { Message } from '../src/client/client.ts';
 import { until } from '../test/until.ts';
 import { core, eventually } from './cluster.ts';
 import { Counting } from './counting.ts';
-import { type Pod, Release } from './release.ts';
+import { type Pod, patientValues, Release } from './release.ts';
 import { useSpace } from './space.ts';
 import { allOpen, expectToHear } from './talk.ts';
 
 let release: Release;
 
 useSpace('pods', async (space) => {
-  release = await Release.install(space);
+  release = await Release.install(space, { values: patientValues });
   await release.pods(2);
 });
 

@@ -46,6 +46,10 @@ export const quickValues: Values = {
   },
 };
 
+/** For scenarios in which every client has to move before it is cut: time for it on a busy machine, and for load balancers
+ * to have heard of a pod that goes. */
+export const patientValues: Values = { ...quickValues, preStopSeconds: 5, drainSeconds: 25 };
+
 export interface InstallOptions {
   readonly helm?: 'helm' | 'helm3';
   readonly name?: string;

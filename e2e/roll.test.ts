@@ -4,17 +4,17 @@ import type { V1Pod } from '@kubernetes/client-node';
 import { expect, test } from 'vitest';
 import { apps, eventually, watch } from './cluster.ts';
 import { Counting } from './counting.ts';
-import { quickValues, Release } from './release.ts';
+import { patientValues, Release } from './release.ts';
 import { useSpace } from './space.ts';
 
 const PODS = 3;
 const SUBSCRIBERS = 45;
-const DRAIN_SECONDS = 20;
+const DRAIN_SECONDS = 25;
 
 let release: Release;
 
 const space = useSpace('roll', async (space) => {
-  const values = { ...quickValues, replicaCount: PODS, preStopSeconds: 5, drainSeconds: DRAIN_SECONDS };
+  const values = { ...patientValues, replicaCount: PODS, drainSeconds: DRAIN_SECONDS };
   release = await Release.install(space, { values });
   await release.pods(PODS);
 });

@@ -5,11 +5,8 @@ import { Counting } from './counting.ts';
 import { bring, findLastVersion, type Installable, whyNot } from './last-version.ts';
 import { contents } from './life.ts';
 import { run, runToEnd } from './programs.ts';
-import { chart, imageValuesOf, quickValues, Release, type Values } from './release.ts';
+import { chart, imageValuesOf, patientValues, Release } from './release.ts';
 import { useSpace } from './space.ts';
-
-/** Time enough to move on a busy machine: images are built here, too. */
-const patientValues: Values = { ...quickValues, preStopSeconds: 5, drainSeconds: 20 };
 
 /** The operator, small enough to stand beside other scenarios. */
 const withOperator = {

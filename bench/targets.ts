@@ -1,4 +1,4 @@
-// Targets: what DESIGN.md's "Numbers to hold" asks for, and whether the medians meet it.
+// Targets: what the benchmark has to show (docs/performance.md has the table), and whether the medians meet it.
 
 import type { FigureId, Samples } from './figures.ts';
 import type { ServerId } from './servers.ts';
@@ -74,7 +74,7 @@ function tracesTarget(title: string, figure: FigureId): Target {
   };
 }
 
-/** DESIGN.md puts the Redis bus beside the peers that use Redis without a number: being no worse is the least. */
+/** Beside the peers that use Redis no number was asked for: being no worse is the least. */
 function redisTargets(peer: ServerId, name: string): Target[] {
   const common = { server: 'tidegate+redis', against: { server: peer } } as const;
   return [

@@ -235,7 +235,11 @@ function checkSettings(): void {
     const file = `${name}_FILE` in settings ? '' : '(?:_FILE)?';
     const line = new RegExp(`name: ${name}${file}(?:,|\\n)(.*)`).exec(deployment);
     if ((line === null) !== name in UNSET) {
-      fault(line === null ? `nothing sets ${name}` : `${name} is set, though it need not be: ${UNSET[name]}`);
+      fault(
+        line === null
+          ? `nothing sets ${name}: give it an env entry in templates/deployment.yaml and a value, or say in UNSET why not`
+          : `${name} is set, though it need not be: ${UNSET[name]}`,
+      );
     }
     const path = /\.Values\.([\w.]+)/.exec(line?.[1] ?? '')?.[1];
     if (path === undefined || typeof setting.default === 'object' || setting.default === undefined) continue;

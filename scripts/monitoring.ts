@@ -113,7 +113,7 @@ async function checkNames(): Promise<void> {
       // The runtime's are those of the gateway, once more with the operator's prefix.
       const isOperatorsRuntime = /^tidegate_operator_(process|nodejs)_/.test(name);
       if (!isOperatorsRuntime && !documented.includes(`\`${name}\``))
-        faults.push(`${name} is not in docs/metrics.md`);
+        faults.push(`${name} is not in docs/metrics.md: run \`npm run docs\``);
     }
   }
   for (const file of NAMED_IN.flatMap(filesIn)) {

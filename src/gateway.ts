@@ -1,18 +1,16 @@
 // Starts a gateway: reads the environment, puts the parts together in order, and takes them apart in reverse.
 
-import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { type Bus, CONTROL_TOPIC } from './bus/bus.ts';
 import { MemoryBus } from './bus/memory.ts';
 import type { RedisAddress } from './bus/redis-connect.ts';
 import { Admin, type Phase } from './gateway/admin.ts';
-import { ApiKeys } from './gateway/api-keys.ts';
-import { anonymous, tokenAuthenticator } from './gateway/authenticate.ts';
+import type { ApiKeys } from './gateway/api-keys.ts';
 import { Bans } from './gateway/bans.ts';
-import { type Channels, readChannels } from './gateway/channels.ts';
 import { changeChannels } from './gateway/channels-change.ts';
 import { Commands } from './gateway/commands.ts';
+import { type FileText, fileOf, parseChannels, readFiles, redisAddress } from './gateway/config-files.ts';
 import { drain } from './gateway/drain.ts';
 import { Expiries } from './gateway/expiries.ts';
 import { Fanout } from './gateway/fanout.ts';
@@ -25,7 +23,6 @@ import { Publisher } from './gateway/publish.ts';
 import { AddressRates } from './gateway/rates.ts';
 import { Recovery } from './gateway/recovery.ts';
 import { Sessions } from './gateway/session.ts';
-import { SharedSecrets } from './gateway/shared-secrets.ts';
 import { Shedder } from './gateway/shed.ts';
 import type { Traces } from './gateway/traces.ts';
 import {
@@ -37,7 +34,6 @@ import {
   settings,
   tracesRatio,
   tracesUrl,
-  valueIn,
 } from './platform/config.ts';
 import { Files, type WatchedFile } from './platform/files.ts';
 import { newId } from './platform/ids.ts';
@@ -358,121 +354,6 @@ async function createBus(
   metrics.redisUsedMemory.read = () => bus.memory.usedBytes;
   metrics.redisMaxMemory.read = () => bus.memory.maxBytes;
   return bus;
-}
-
-function redisAddress(config: Config, url: string): RedisAddress {
-  return {
-    url,
-    mode: config.REDIS_MODE,
-    sentinelName: config.REDIS_SENTINEL_NAME,
-    username: config.REDIS_USERNAME,
-    password: config.REDIS_PASSWORD,
-    sentinelPassword: config.REDIS_SENTINEL_PASSWORD,
-    caFile: config.REDIS_CA_FILE,
-  };
-}
-
-/** Everything about the configuration that the variables do not show by themselves, found before anything listens.
- * @throws {ConfigError} with every fault at once. */
-async function readFiles(config: Config, report: Report) {
-  const [inChannels, inTokens, inApi] = await allFaults([
-    readChannelsFile(config),
-    createAuthenticator(config, report),
-    readApiKeys(config),
-    checkRedis(config),
-  ]);
-  return { ...inChannels, ...inTokens, ...inApi };
-}
-
-async function readChannelsFile(config: Config) {
-  const channelsFile = readText('CHANNELS_FILE', config.CHANNELS_FILE);
-  const text = channelsFile?.text ?? config.CHANNELS;
-  const channels = await faultsNamed(channelsFile?.setting ?? 'CHANNELS', () => parseChannels(config, text));
-  return { channelsFile, channels };
-}
-
-async function parseChannels(config: Config, text: string | undefined): Promise<Channels> {
-  return readChannels(text, {
-    plainChannel: config.PLAIN_CHANNEL,
-    maxMessageBytes: config.MAX_MESSAGE_BYTES,
-    anonymous: config.AUTH === 'anonymous',
-  });
-}
-
-async function checkRedis(config: Config): Promise<void> {
-  if (config.REDIS_URL === undefined) return;
-  const { RedisConnector } = await import('./bus/redis-connect.ts');
-  readText('REDIS_CA_FILE', config.REDIS_CA_FILE);
-  new RedisConnector(redisAddress(config, config.REDIS_URL));
-}
-
-async function createAuthenticator(config: Config, report: Report) {
-  if (config.AUTH === 'anonymous') return { secrets: undefined, authenticator: anonymous };
-  const { JWT_SECRET, JWKS_URL, JWT_ALGORITHMS, JWT_AUDIENCE, JWT_ISSUER } = config;
-  const secrets =
-    JWT_SECRET === undefined
-      ? undefined
-      : await faultsNamed('JWT_SECRET', () => new SharedSecrets(JWT_SECRET));
-  const options = {
-    secrets,
-    jwksUrl: JWKS_URL,
-    algorithms: JWT_ALGORITHMS,
-    audience: JWT_AUDIENCE,
-    issuer: JWT_ISSUER,
-  };
-  return { secrets, authenticator: await tokenAuthenticator(options, report) };
-}
-
-async function readApiKeys(config: Config) {
-  const apiKeysFile = readText('API_KEYS_FILE', config.API_KEYS_FILE);
-  const apiKeys =
-    apiKeysFile && (await faultsNamed(apiKeysFile.setting, () => new ApiKeys(apiKeysFile.text)));
-  return { apiKeysFile, apiKeys };
-}
-
-/** A file that a setting names, and what was in it at the start. */
-type FileText = Omit<WatchedFile, 'apply'>;
-
-/** The file that the value of a setting was read from, if it was. */
-function fileOf(
-  config: Config,
-  key: 'JWT_SECRET' | 'ADMIN_TOKEN' | 'REDIS_PASSWORD' | 'REDIS_SENTINEL_PASSWORD',
-): FileText | undefined {
-  const [path, text] = [config.files[key], config[key]];
-  return path === undefined || text === undefined ? undefined : { setting: `${key}_FILE`, path, text };
-}
-
-/** @throws {Error} where the file cannot be read. */
-function readText(setting: string, path: string | undefined): FileText | undefined {
-  if (path === undefined) return undefined;
-  try {
-    return { setting, path, text: valueIn(readFileSync(path, 'utf8')) ?? '' };
-  } catch (error) {
-    throw new Error(
-      `${setting} names a file that cannot be read: ${error instanceof Error ? error.message : error}`,
-    );
-  }
-}
-
-/** Says of each fault which setting it is of. */
-async function faultsNamed<T>(setting: string, make: () => T | Promise<T>): Promise<T> {
-  try {
-    return await make();
-  } catch (error) {
-    throw new ConfigError(faultsOf(error).map((fault) => `${setting}: ${fault}`));
-  }
-}
-
-/** Waits for all, and throws what is wrong with any of them at once. */
-async function allFaults<T extends readonly unknown[]>(
-  promises: { [K in keyof T]: Promise<T[K]> },
-): Promise<T> {
-  const results = await Promise.allSettled(promises);
-  const faults = results.flatMap((result) => {
-    return result.status === 'fulfilled' ? [] : faultsOf(result.reason);
-  });
-  if (faults.length > 0) throw new ConfigError(faults);
-  return results.map((result) => (result.status === 'fulfilled' ? result.value : undefined)) as unknown as T;
 }
 
 /** Exit codes: 0 stopped as asked, 1 failed, 2 the configuration is wrong. */

@@ -24,6 +24,7 @@ export interface Load {
 
 /** A client at work. */
 export interface Client {
+  readonly pid: number;
   /** Resolves when the client has reported this value, such as `open`; rejects when it ends without. */
   reported(key: string): Promise<Report>;
   /** Resolves when the client is done. */
@@ -67,6 +68,8 @@ export interface RoomsLoad {
   readonly publishesPerSecond: number;
   readonly seconds: number;
   readonly warmSeconds: number;
+  /** Of the warm-up, where it is another one. */
+  readonly warmPerSecond?: number;
 }
 
 export function startRoomsClient(
@@ -81,7 +84,12 @@ export function startRoomsClient(
     ...['--publish', dialect.message, '--pad', String(dialect.pad)],
     ...['--rooms', String(load.rooms), '--members', String(load.members)],
     ...['--rate', String(load.publishesPerSecond), '--seconds', String(load.seconds)],
-    ...['--warm', String(load.warmSeconds)],
+    ...[
+      '--warm',
+      String(load.warmSeconds),
+      '--warm-rate',
+      String(load.warmPerSecond ?? load.publishesPerSecond),
+    ],
     ...(dialect.subscribe === undefined ? [] : ['--subscribe', dialect.subscribe]),
     ...(dialect.header === undefined ? [] : ['--header', dialect.header]),
   ];
@@ -115,6 +123,39 @@ export function startReturnClient(
   return startClient('return-client', process.execPath, args, core, RETURN_SECONDS);
 }
 
+/** Load on Redis, as pods-client.ts takes it. */
+export interface PodsLoad {
+  readonly pods: number;
+  readonly channels: number;
+  /** Messages a second of all pods together, or as many as Redis takes. */
+  readonly rate: number | 'full';
+  readonly durable: boolean;
+  /** Which sides are bare sockets, because a bus would be full before Redis is. */
+  readonly bare: 'none' | 'readers' | 'both';
+  readonly seconds: number;
+  readonly warmSeconds: number;
+  /** How long after SIGUSR2 it begins. */
+  readonly afterMs: number;
+}
+
+/** Starts pods-client.ts, which waits for SIGUSR2 when it is `ready`. */
+export function startPodsClient(
+  core: number | undefined,
+  url: string,
+  load: PodsLoad,
+  cluster: boolean,
+): Client {
+  const args = [
+    join(root, 'bench/pods-client.ts'),
+    ...['--url', url, '--pods', String(load.pods), '--channels', String(load.channels)],
+    ...['--rate', String(load.rate), '--bare', load.bare, '--after', String(load.afterMs)],
+    ...['--seconds', String(load.seconds), '--warm', String(load.warmSeconds)],
+    ...(load.durable ? ['--durable'] : []),
+    ...(cluster ? ['--cluster'] : []),
+  ];
+  return startClient('pods-client', process.execPath, args, core, load.seconds + load.warmSeconds);
+}
+
 function startClient(
   name: string,
   command: string,
@@ -146,7 +187,7 @@ function startClient(
   report.catch((error) => {
     for (const one of awaited.values()) one.reject(error);
   });
-  return { reported, report, stop: () => stopQuietly(started, report) };
+  return { pid: started.pid, reported, report, stop: () => stopQuietly(started, report) };
 }
 
 async function finish(started: Started, values: Report, limitSeconds: number): Promise<Report> {

@@ -1,7 +1,7 @@
 // Processes: starts every server and client on its core, reads what it uses, and ends it by its pid.
 
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { accessSync, constants, readFileSync } from 'node:fs';
+import { accessSync, constants, readdirSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { delimiter, join } from 'node:path';
 
@@ -144,6 +144,14 @@ function allowedCores(): number[] {
 export function cpuSeconds(pid: number): number {
   const [user = 0, system = 0] = statTimes(String(pid));
   return user + system;
+}
+
+/** CPU seconds that the threads of a process have used so far, to the nanosecond: for who uses little. */
+export function threadSeconds(pid: number): number {
+  const threads = readdirSync(`/proc/${pid}/task`).map((thread) =>
+    Number.parseInt(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, 'utf8'), 10),
+  );
+  return threads.reduce((total, nanoseconds) => total + nanoseconds, 0) / 1e9;
 }
 
 /** Seconds: user, system, and the same of the children that have ended. */

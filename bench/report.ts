@@ -97,7 +97,7 @@ function targetTable({ samples }: Run): string[] {
   return rows.length === 0 ? [] : table(['target', 'wanted', 'measured', ''], rows);
 }
 
-function table(head: readonly string[], rows: readonly (readonly string[])[]): string[] {
+export function table(head: readonly string[], rows: readonly (readonly string[])[]): string[] {
   const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
   const rule = head.map((_, index) => (index === 0 ? '---' : '---:'));
   return [line(head), line(rule), ...rows.map(line)];
@@ -111,7 +111,7 @@ function number(value: number | undefined, digits: number): string {
 const duration = (seconds: number): string =>
   seconds < 120 ? `${Math.round(seconds)} s` : `${Math.round(seconds / 60)} min`;
 
-function machine(): string {
+export function machine(): string {
   const [first] = cpus();
   return `${first?.model.trim() ?? 'an unknown CPU'}, ${cpus().length} cores, Linux ${release()}, Node ${process.version}`;
 }

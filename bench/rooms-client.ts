@@ -20,6 +20,8 @@ const { values } = parseArgs({
     seconds: { type: 'string', default: '4' },
     // Published first and not counted, so that neither side is measured while its code is still cold.
     warm: { type: 'string', default: '1' },
+    // Messages a second meanwhile, where it is to be more than the rate.
+    'warm-rate': { type: 'string' },
     settle: { type: 'string', default: '1' },
   },
 });
@@ -121,13 +123,14 @@ function publishPaced(
   everyone: readonly Member[],
   templates: readonly Template[],
   seconds: number,
+  perSecond = rate,
 ): Promise<number> {
   const started = performance.now();
   let sent = 0;
   return new Promise((resolve) => {
     const timer = setInterval(() => {
       const elapsed = Math.min(performance.now() - started, seconds * 1000);
-      for (const due = (elapsed / 1000) * rate; sent < due; sent += 1) {
+      for (const due = (elapsed / 1000) * perSecond; sent < due; sent += 1) {
         const member = everyone[sent % everyone.length];
         const ready = templates[member?.room ?? 0];
         if (member !== undefined && ready !== undefined) publish(member, ready);
@@ -153,7 +156,7 @@ for (const text of values.subscribe?.split('|') ?? []) {
 await sleep(Number(values.settle) * 1000);
 
 const templates = Array.from({ length: rooms }, (_, room) => template(room));
-await publishPaced(everyone, templates, Number(values.warm));
+await publishPaced(everyone, templates, Number(values.warm), Number(values['warm-rate'] ?? rate));
 await sleep(STEP_MS);
 
 measuredFromUs = nowUs();

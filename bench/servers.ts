@@ -1,6 +1,9 @@
 // Servers: how each server under test is started, and how the load clients speak to it.
 
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Redis } from 'ioredis';
 import { freePort, type Launch, type Started, start } from './process.ts';
 import { root, type Tools } from './tools.ts';
 import { accepts, answersOk, waitUntil } from './wait.ts';
@@ -251,10 +254,44 @@ export async function startOtlpSink(
 export async function startRedis(
   program: string,
   core: number | undefined,
-): Promise<{ readonly url: string; readonly started: Started }> {
+  more: readonly string[] = [],
+): Promise<{ readonly url: string; readonly port: number; readonly started: Started }> {
   const port = await freePort();
-  const args = ['--port', String(port), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no'];
+  const args = ['--port', String(port), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', ...more];
   const started = start({ name: 'redis-server', command: program, args, core });
   await waitUntil(started, () => accepts(port));
-  return { url: `redis://127.0.0.1:${port}`, started };
+  return { url: `redis://127.0.0.1:${port}`, port, started };
+}
+
+const SLOTS = 16_384;
+
+/** A Redis Cluster of the bench's own, without replicas: its masters, in the order of their slots. */
+export async function startCluster(
+  program: string,
+  core: number | undefined,
+  size: number,
+): Promise<{ readonly url: string; readonly masters: readonly Started[] }> {
+  const dir = mkdtempSync(join(tmpdir(), 'tidegate-bench-'));
+  process.on('exit', () => rmSync(dir, { recursive: true, force: true }));
+  const nodes: { url: string; port: number; started: Started; bus: number; admin: Redis }[] = [];
+  for (let index = 0; index < size; index += 1) {
+    const bus = await freePort();
+    const cluster = ['--cluster-enabled', 'yes', '--cluster-port', String(bus)];
+    const config = ['--cluster-config-file', join(dir, `${index}.conf`)];
+    const node = await startRedis(program, core, [...cluster, ...config]);
+    const admin = new Redis(node.url);
+    const from = Math.floor((index * SLOTS) / size);
+    await admin.call('CLUSTER', 'ADDSLOTSRANGE', from, Math.floor(((index + 1) * SLOTS) / size) - 1);
+    await admin.call('CLUSTER', 'SET-CONFIG-EPOCH', index + 1);
+    nodes.push({ ...node, bus, admin });
+  }
+  for (const { admin } of nodes) {
+    for (const { port, bus } of nodes) await admin.call('CLUSTER', 'MEET', '127.0.0.1', port, bus);
+  }
+  for (const { admin, started } of nodes) {
+    const isWhole = async () => String(await admin.call('CLUSTER', 'INFO')).includes('cluster_state:ok');
+    await waitUntil(started, isWhole);
+    admin.disconnect();
+  }
+  return { url: nodes[0]?.url ?? '', masters: nodes.map(({ started }) => started) };
 }

@@ -59,20 +59,25 @@ function readDemand(): Demand | undefined {
 
 function answer(demand: Demand, plan: Plan): string {
   const count = (value: number) => Math.round(value).toLocaleString('en');
+  const percent = (share: number) => `${Math.round(share * 100)} %`;
   const rows: [string, string][] = [
     ['deliveries a second', count(plan.deliveriesPerSecond)],
     ['gateway pods', count(plan.pods)],
     ['connections a pod', `${count(plan.connectionsPerPod)}, cap ${count(plan.maxConnections)}`],
     [
-      'CPU a pod',
-      `${plan.podCpuCores.toFixed(2)} cores; ${plan.podCpuCoresOneLost.toFixed(2)} with one pod missing`,
+      'load of a pod',
+      `${percent(plan.podLoad)} of a full one; ${percent(plan.podLoadOneLost)} with one missing`,
     ],
+    ['CPU a pod', `${plan.podCpuCores.toFixed(2)} cores at that load`],
     ['memory a pod', `${count(plan.podMemoryMib)} MiB when full`],
     ['network a pod', `${count(plan.podMibitPerSecond)} Mibit/s`],
-    ['pods that a message reaches', plan.podsPerMessage.toFixed(1)],
+    [
+      'a message reaches',
+      `${plan.podsPerMessage.toFixed(1)} pods, and the last recipient there ${plan.sweepMs.toFixed(1)} ms after the first`,
+    ],
     [
       'Redis',
-      `${plan.redisMasters === 1 ? 'one server' : `a Cluster of ${plan.redisMasters} masters`}, ${plan.redisCpuCoresPerMaster.toFixed(2)} cores each, ${count(plan.redisMibitPerSecond)} Mibit/s in all`,
+      `${plan.redisMasters === 1 ? 'one server' : `a Cluster of ${plan.redisMasters} masters`}, at ${percent(plan.redisLoadPerMaster)} of a full one, ${plan.redisCpuCoresPerMaster.toFixed(2)} cores each, ${count(plan.redisMibitPerSecond)} Mibit/s in all`,
     ],
     [
       'all clients back after losing all',
@@ -82,7 +87,7 @@ function answer(demand: Demand, plan: Plan): string {
   const width = Math.max(...rows.map(([name]) => name.length));
   const lines = rows.map(([name, value]) => `  ${name.padEnd(width)}  ${value}`);
   const near = plan.nearest
-    .map(({ limit, share }) => `${limit} at ${Math.round(share * 100)} % of its limit`)
+    .map(({ limit, share }) => `${limit} at ${percent(share)} of its limit`)
     .join(', ');
   const first = plan.nearest[0];
   const told = [

@@ -20,7 +20,7 @@ export interface Demand {
 }
 
 /** What may run out. */
-export type Limit = 'connections' | 'pod cpu' | 'redis cpu';
+export type Limit = 'connections' | 'pods' | 'redis' | 'redis network';
 
 /** What it takes. */
 export interface Plan {
@@ -29,22 +29,32 @@ export interface Plan {
   readonly connectionsPerPod: number;
   /** What the pod is told to refuse beyond. */
   readonly maxConnections: number;
+  /** Share of what fills the pod's thread, when all is well and with one pod missing. */
+  readonly podLoad: number;
+  readonly podLoadOneLost: number;
+  /** What that shows as: more, because a thread that is not full works less thriftily. */
   readonly podCpuCores: number;
-  readonly podCpuCoresOneLost: number;
   readonly podMemoryMib: number;
   readonly podMibitPerSecond: number;
   /** Redis servers that share the messages: 1, or the masters of a Cluster. */
   readonly redisMasters: number;
+  /** Share of what fills a master's thread, and the CPU that shows. */
+  readonly redisLoadPerMaster: number;
   readonly redisCpuCoresPerMaster: number;
   readonly redisMibitPerSecond: number;
   readonly deliveriesPerSecond: number;
   /** Pods that each message reaches, on average. */
   readonly podsPerMessage: number;
+  /** How long a pod takes to write one message to all its recipients there: the last one waits so long. */
+  readonly sweepMs: number;
   /** How long all clients take to be back when all connections are lost at once, as far as CPU goes. */
   readonly returnSeconds: number;
   /** What is nearest to its limit, nearest first, as a share of the limit. */
   readonly nearest: readonly { readonly limit: Limit; readonly share: number }[];
 }
+
+/** Which cost of a thread: `value` where it has little to do, `busy` where it is full. */
+type Cost = 'value' | 'busy';
 
 const MAX_PODS = 5000;
 const MIN_PODS = 2;
@@ -61,7 +71,7 @@ export function planFor(demand: Demand): Plan {
   if (demand.pods !== undefined) return planWith(demand, demand.pods);
   for (let pods = MIN_PODS; pods <= MAX_PODS; pods++) {
     const plan = planWith(demand, pods);
-    if (plan.nearest.every(({ limit, share }) => limit === 'redis cpu' || share <= 1)) return plan;
+    if (plan.nearest.every(({ limit, share }) => limit.startsWith('redis') || share <= 1)) return plan;
   }
   throw new Error(
     `no number of pods carries this: every message that reaches all pods costs each of them. Split the audience into several releases, or send fewer messages to all.`,
@@ -71,11 +81,11 @@ export function planFor(demand: Demand): Plan {
 /** What so many pods would have to do. */
 export function planWith(demand: Demand, pods: number): Plan {
   const { connections, publishesPerSecond, recipients, messageBytes, durableShare } = demand;
-  const cpuCoresOn = (count: number) => {
+  const podWork = (count: number, cost: Cost) => {
     const busy =
-      publishesPerSecond * constants.publishCpu.value +
-      publishesPerSecond * podsReached(count, recipients) * constants.arrivalCpu.value +
-      publishesPerSecond * recipients * constants.deliveryCpu.value +
+      publishesPerSecond * constants.publishCpu[cost] +
+      publishesPerSecond * podsReached(count, recipients) * constants.arrivalCpu[cost] +
+      publishesPerSecond * recipients * constants.deliveryCpu[cost] +
       connections * constants.connectionCpu.value;
     return (busy / count) * MICRO + constants.baseCpu.value * MILLI;
   };
@@ -86,31 +96,41 @@ export function planWith(demand: Demand, pods: number): Plan {
     Math.max(connectionsPerPod / choices.targetShare.value, connections / left),
     1000,
   );
-  const perMessage =
-    constants.redisPublishCpu.value +
-    podsPerMessage * constants.redisCopyCpu.value +
-    durableShare * constants.redisDurableCpu.value;
-  const redisCpu = publishesPerSecond * perMessage * MICRO;
-  const redisMasters = mastersFor(redisCpu);
-  const podCpuCores = cpuCoresOn(pods);
-  const podCpuCoresOneLost = cpuCoresOn(left);
-  const deliveriesPerSecond = publishesPerSecond * recipients;
+  const redisWork = (cost: Cost) =>
+    publishesPerSecond *
+    (constants.redisPublishCpu[cost] +
+      podsPerMessage * constants.redisCopyCpu[cost] +
+      durableShare * constants.redisDurableCpu[cost]) *
+    MICRO;
   const frame = (messageBytes + constants.frameBytes.value) * 8;
   const envelope = (messageBytes + constants.envelopeBytes.value) * 8;
+  const redisMibitPerSecond = (publishesPerSecond * (1 + podsPerMessage) * envelope) / BITS_PER_MIBIT;
+  const redisMasters = mastersFor(
+    Math.max(redisWork('busy') / choices.redisLoad.value, redisMibitPerSecond / choices.redisMibit.value),
+  );
+  const redisLoadPerMaster = redisWork('busy') / redisMasters;
+  const podLoad = podWork(pods, 'busy');
+  const podLoadOneLost = podWork(left, 'busy');
+  const deliveriesPerSecond = publishesPerSecond * recipients;
   const nearest = [
     { limit: 'connections' as const, share: maxConnections / choices.maxConnections.value },
     {
-      limit: 'pod cpu' as const,
-      share: Math.max(podCpuCores / choices.podCpu.value, podCpuCoresOneLost / choices.podCpuOneLost.value),
+      limit: 'pods' as const,
+      share: Math.max(podLoad / choices.podLoad.value, podLoadOneLost / choices.podLoadOneLost.value),
     },
-    { limit: 'redis cpu' as const, share: redisCpu / redisMasters / choices.redisCpu.value },
+    { limit: 'redis' as const, share: redisLoadPerMaster / choices.redisLoad.value },
+    {
+      limit: 'redis network' as const,
+      share: redisMibitPerSecond / redisMasters / choices.redisMibit.value,
+    },
   ];
   return {
     pods,
     connectionsPerPod,
     maxConnections,
-    podCpuCores,
-    podCpuCoresOneLost,
+    podLoad,
+    podLoadOneLost,
+    podCpuCores: threadCores(podWork(pods, 'value'), podLoad),
     podMemoryMib: Math.ceil(
       constants.baseMemory.value +
         BACKLOG_MIB +
@@ -119,13 +139,22 @@ export function planWith(demand: Demand, pods: number): Plan {
     podMibitPerSecond:
       (deliveriesPerSecond * frame + publishesPerSecond * podsPerMessage * envelope) / pods / BITS_PER_MIBIT,
     redisMasters,
-    redisCpuCoresPerMaster: redisCpu / redisMasters,
-    redisMibitPerSecond: (publishesPerSecond * (1 + podsPerMessage) * envelope) / BITS_PER_MIBIT,
+    redisLoadPerMaster,
+    redisCpuCoresPerMaster: threadCores(redisWork('value') / redisMasters, redisLoadPerMaster),
+    redisMibitPerSecond,
     deliveriesPerSecond,
     podsPerMessage,
-    returnSeconds: (connectionsPerPod * constants.acceptCpu.value * MICRO) / (1 - Math.min(0.9, podCpuCores)),
+    sweepMs: (recipients / Math.max(1, podsPerMessage)) * constants.deliveryCpu.value * MILLI,
+    returnSeconds: (connectionsPerPod * constants.acceptCpu.value * MICRO) / (1 - Math.min(0.9, podLoad)),
     nearest: nearest.toSorted((a, b) => b.share - a.share),
   };
+}
+
+/** CPU that a thread uses for a second's work, from what the work costs where every message has a turn of the event loop
+ * to itself, and where many share one. A message that finds the thread at rest starts a turn, and one that comes while
+ * it is at work joins the next; so the busier it is, the less a message costs. */
+export function threadCores(quietCores: number, busyCores: number): number {
+  return quietCores / (1 + Math.max(0, quietCores - busyCores));
 }
 
 /** How many of the pods have one of the recipients, when a load balancer has spread them at random. */
@@ -133,10 +162,9 @@ export function podsReached(pods: number, recipients: number): number {
   return pods * (1 - (1 - 1 / pods) ** recipients);
 }
 
-/** One server, or a Cluster of three and more. */
-function mastersFor(cpuCores: number): number {
-  const servers = Math.ceil(cpuCores / choices.redisCpu.value);
-  return servers <= 1 ? 1 : Math.max(3, servers);
+/** One server, or a Cluster of three and more, for so many times what one is given. */
+function mastersFor(servers: number): number {
+  return servers <= 1 ? 1 : Math.max(3, Math.ceil(servers));
 }
 
 function roundUp(value: number, step: number): number {

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Registry } from '@prometheus-io/client';
 import { z } from 'zod';
-import { type Constant, choices, constants } from '../capacity/constants.ts';
+import { type Constant, choices, constants, type ThreadCost } from '../capacity/constants.ts';
 import { planFor } from '../capacity/model.ts';
 import { startGateway } from '../src/gateway.ts';
 import { eventReasons } from '../src/operator/decision.ts';
@@ -100,31 +100,38 @@ function fill(path: string, text: string, name: string, part: string | undefined
 }
 
 function capacityConstants(): string {
-  const rows = Object.values({ ...constants, ...choices } as Record<string, Constant>);
+  const rows = Object.values({ ...constants, ...choices } as Record<string, Constant | ThreadCost>);
   return table(
-    ['Constant', 'Value', 'From'],
-    rows.map(({ meaning, value, unit, source }) => [
-      `${meaning[0]?.toUpperCase()}${meaning.slice(1)}`,
-      `${value.toLocaleString('en')} ${unit}`.trim(),
-      source,
-    ]),
+    ['Constant', 'Value', 'Busy', 'From'],
+    rows.map((row) => {
+      const { meaning, unit, source } = row;
+      const text = (value: number) => `${value.toLocaleString('en')} ${unit}`.trim();
+      const busy = 'busy' in row ? text(row.busy) : '';
+      return [`${meaning[0]?.toUpperCase()}${meaning.slice(1)}`, text(row.value), busy, source];
+    }),
   );
 }
 
-/** What three sizes take, for two kinds of applications. */
+/** What three sizes take, for three kinds of applications. */
 function capacityPlans(): string {
   const kinds = [
-    { kind: 'Rooms of 10, a message a minute each', recipients: 10, publishesPer: 1 / 60 },
-    { kind: 'News to everybody, one in 10 s', recipients: Number.POSITIVE_INFINITY, publishesPer: 0 },
+    { kind: 'Rooms of 10, a message a minute each', recipients: 10, publishesPer: 1 / 60, durable: 0 },
+    { kind: 'The same, durable', recipients: 10, publishesPer: 1 / 60, durable: 1 },
+    {
+      kind: 'News to everybody, one in 10 s',
+      recipients: Number.POSITIVE_INFINITY,
+      publishesPer: 0,
+      durable: 0,
+    },
   ];
-  const rows = kinds.flatMap(({ kind, recipients, publishesPer }) =>
+  const rows = kinds.flatMap(({ kind, recipients, publishesPer, durable }) =>
     [10_000, 100_000, 1_000_000].map((connections) => {
       const plan = planFor({
         connections,
         publishesPerSecond: publishesPer === 0 ? 0.1 : connections * publishesPer,
         recipients: Math.min(recipients, connections),
         messageBytes: 200,
-        durableShare: 0,
+        durableShare: durable,
       });
       const [first] = plan.nearest;
       return [
@@ -132,15 +139,28 @@ function capacityPlans(): string {
         connections.toLocaleString('en'),
         Math.round(plan.deliveriesPerSecond).toLocaleString('en'),
         String(plan.pods),
+        plan.sweepMs.toFixed(1),
+        `${Math.round(plan.podLoad * 100)} %`,
         plan.podCpuCores.toFixed(2),
         `${plan.podMemoryMib.toLocaleString('en')} MiB`,
-        `${plan.redisMasters} × ${plan.redisCpuCoresPerMaster.toFixed(2)}`,
+        String(plan.redisMasters),
+        `${(plan.redisLoadPerMaster * 100).toFixed(1)} %`,
+        plan.redisCpuCoresPerMaster.toFixed(2),
         `${first?.limit} (${Math.round((first?.share ?? 0) * 100)} %)`,
       ];
     }),
   );
-  const heads = ['Application', 'Connections', 'Deliveries/s', 'Pods', 'Cores a pod', 'Memory a pod'];
-  return table([...heads, 'Redis × cores', 'Breaks first'], rows);
+  const heads = [
+    'Application',
+    'Connections',
+    'Deliveries/s',
+    'Pods',
+    'Sweep, ms',
+    'Load',
+    'Cores a pod',
+    'Memory a pod',
+  ];
+  return table([...heads, 'Redis', 'Load', 'Cores', 'Breaks first'], rows);
 }
 
 function settingsTables(): string {

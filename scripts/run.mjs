@@ -42,6 +42,7 @@ const commands = {
   check,
   bench: (node, args) => run(node, ['bench/main.ts', ...args]),
   'bench:scaling': (node, args) => run(node, ['bench/scaling.ts', ...args]),
+  'bench:capacity': (node, args) => run(node, ['bench/capacity.ts', ...args]),
   capacity: (node, args) => run(node, ['capacity/main.ts', ...args]),
   drill: async (node, args) => {
     await ensureRedis();

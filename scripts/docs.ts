@@ -1,5 +1,5 @@
-// The generated docs: writes what repeats the code (`npm run docs`), or with --check says which files are stale and which
-// links lead nowhere.
+// The generated docs: writes what repeats the code (`npm run docs`), or with --check says which files are stale, which
+// links lead nowhere and which names are of nothing.
 // Text between `<!-- generated: NAME -->` and `<!-- end of NAME -->` in docs/*.md is this script's, all else is
 // written by hand; docs/openapi.json is what a running gateway serves, loadtest/lib/client.js the client for k6.
 
@@ -23,6 +23,7 @@ import { type Close, closes } from '../src/protocol/close.ts';
 import { type ErrorKind, errorKinds } from '../src/protocol/errors.ts';
 import { bundleForK6 } from './client.ts';
 import { brokenLinks } from './links.ts';
+import { unknownNames } from './names.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 
@@ -62,6 +63,11 @@ if (checkOnly && stale.length > 0) {
 const broken = checkOnly ? brokenLinks(root) : [];
 if (broken.length > 0) {
   console.error(`links that lead nowhere:\n${broken.join('\n')}`);
+  process.exitCode = 1;
+}
+const unknown = checkOnly ? unknownNames(root) : [];
+if (unknown.length > 0) {
+  console.error(`names of settings, values or scripts that do not exist:\n${unknown.join('\n')}`);
   process.exitCode = 1;
 }
 

@@ -3,15 +3,14 @@
 //
 //   k6 run -e URL=ws://127.0.0.1:8080 loadtest/storm.ts
 
-import { closeAudience, openAudience } from './lib/audience.ts';
-import { connect, opened } from './lib/connect.ts';
-import { fleetScenario, until } from './lib/fleet.ts';
+import { closeAudience } from './lib/audience.ts';
+import { comeback } from './lib/comeback.ts';
+import { until } from './lib/fleet.ts';
 import { returnTime } from './lib/metrics.ts';
-import { publishPaced, toChannel } from './lib/publisher.ts';
-import { longestSeconds, start, summaryTrendStats, type Times } from './lib/schedule.ts';
-import { namespaces, number, run, runner } from './lib/settings.ts';
+import type { Times } from './lib/schedule.ts';
+import { number } from './lib/settings.ts';
 import { summaryOf } from './lib/summary.ts';
-import { atLeast, nothingLost } from './lib/thresholds.ts';
+import { atLeast } from './lib/thresholds.ts';
 
 const plan = {
   connections: number('CONNECTIONS', { ci: 50, full: 1000 }),
@@ -22,30 +21,16 @@ const plan = {
   /** Until everybody is back. */
   returnMs: number('RETURN_MS', { ci: 10_000, full: 30_000 }),
 };
-const channel = `${namespaces.durable}:${run}-storm`;
-/** A durable channel keeps the last run's messages; so a run needs publishers of its own. */
-const publisherOf = ({ startAtMs }: Times) => `${runner}/${startAtMs}`;
+const load = comeback('storm', plan, {
+  return_time: [`max<=${plan.returnMs}`],
+  // Everybody was cut once, and came back.
+  ...atLeast('connections_dropped', plan.connections),
+});
 
-export const options = {
-  scenarios: {
-    receivers: fleetScenario('receive', plan.connections, longestSeconds(plan)),
-    publisher: fleetScenario('publish', 1, longestSeconds(plan)),
-  },
-  thresholds: {
-    ...nothingLost(plan.connections, plan.connections * plan.ratePerSecond * plan.seconds),
-    return_time: [`max<=${plan.returnMs}`],
-    // Everybody was cut once, and came back.
-    ...atLeast('connections_dropped', plan.connections),
-    ...atLeast('connections_opened', 2 * plan.connections),
-    gaps_told: ['count==0'],
-  },
-  summaryTrendStats,
-};
-
-export const setup = () => start(plan, [channel]);
+export const { options, setup } = load;
 
 export async function receive(times: Times): Promise<void> {
-  const receivers = await openAudience(plan, times, channel, publisherOf(times));
+  const receivers = await load.open(times);
   await until(times.middleAtMs);
   for (const { connection } of receivers) {
     const cutAtMs = Date.now();
@@ -54,12 +39,8 @@ export async function receive(times: Times): Promise<void> {
   await closeAudience(receivers, times.giveUpAtMs);
 }
 
-export async function publish(times: Times): Promise<void> {
-  const connection = connect(`load-${runner}-publisher`);
-  await opened(connection);
-  const pace = { ...plan, startAtMs: times.publishAtMs };
-  await publishPaced(toChannel(connection, channel), publisherOf(times), pace);
-  await connection.client.close();
+export function publish(times: Times): Promise<void> {
+  return load.publish(times);
 }
 
 export const handleSummary = summaryOf('storm', 'Everybody reconnects at once', plan);

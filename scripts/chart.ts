@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parse } from 'yaml';
 import { type Setting, settings } from '../src/platform/config.ts';
+import { isRecord } from '../src/platform/records.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const chart = join(root, 'charts/tidegate');
@@ -106,10 +107,6 @@ function at(value: Json | undefined, path: string): Json | undefined {
   let current = value;
   for (const key of path.split('.')) current = isRecord(current) ? current[key] : undefined;
   return current;
-}
-
-function isRecord(value: Json | undefined): value is { readonly [key: string]: Json } {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 // ── values.schema.json ───────────────────────────────────────────────────────────────────────────────────

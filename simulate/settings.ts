@@ -6,6 +6,7 @@ import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { parse } from 'yaml';
 import { z } from 'zod';
+import { isRecord } from '../src/platform/records.ts';
 import { type BalancerName, balancerNames } from './balancer.ts';
 import { type History, historyFromCsv, historyOf, type ShapeName, shapes } from './history.ts';
 import { defaultRules, type HpaMetric, type HpaSettings } from './hpa.ts';
@@ -241,10 +242,6 @@ function merge(under: unknown, over: unknown): unknown {
   const merged: Record<string, unknown> = { ...under };
   for (const [key, value] of Object.entries(over)) merged[key] = merge(under[key], value);
   return merged;
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 /** The times that the chart works out itself where nothing is set: `tidegate.times` in its helpers. */

@@ -4,6 +4,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { until } from './until.ts';
+import { startWatchdog } from './watchdog.ts';
 
 const entry = fileURLToPath(new URL('../src/gateway.ts', import.meta.url));
 
@@ -102,10 +103,13 @@ export function spawnGateway(env: Record<string, string>, args: readonly string[
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   running.add(child);
-  const watchdog = startWatchdog(child);
+  const watchdog = startWatchdog();
+  watchdog.watch(child.pid);
   child.once('exit', () => {
     running.delete(child);
-    watchdog.kill('SIGKILL');
+    // Another process may soon have its number.
+    watchdog.watch(undefined);
+    void watchdog.end();
   });
   const log: LogLine[] = [];
   let stdout = '';
@@ -127,13 +131,4 @@ export function spawnGateway(env: Record<string, string>, args: readonly string[
     stderr += text;
   });
   return { process: child, log, output: () => stdout + stderr, stdout: () => stdout, stderr: () => stderr };
-}
-
-/** A shell whose input ends however this process ends, also by SIGKILL: then it kills the gateway. */
-function startWatchdog(gateway: ChildProcess): ChildProcess {
-  const script = 'trap "" INT TERM HUP; read -r _; kill -9 "$1"';
-  return spawn('sh', ['-c', script, 'watchdog', String(gateway.pid)], {
-    stdio: ['pipe', 'ignore', 'ignore'],
-    cwd: '/',
-  });
 }

@@ -1,13 +1,13 @@
 // Real Prometheus servers for tests.
 
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { once } from 'node:events';
+import { spawn, spawnSync } from 'node:child_process';
 import { mkdtempSync, renameSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
 import { freePort } from './ports.ts';
 import { until } from './until.ts';
+import { startWatchdog } from './watchdog.ts';
 
 /** Whether it is installed. `npm test` brings it where it may. */
 export const hasPrometheus = spawnSync('prometheus', ['--version']).status === 0;
@@ -88,7 +88,8 @@ export async function startPrometheus(rules: string): Promise<TestPrometheus> {
   child.stderr.on('data', (text: Buffer) => {
     complaints += text.toString();
   });
-  const watchdog = startWatchdog(child, folder);
+  const watchdog = startWatchdog(folder);
+  watchdog.watch(child.pid);
   const url = `http://127.0.0.1:${port}`;
 
   async function api(path: string, parameters: Record<string, string> = {}): Promise<unknown> {
@@ -152,20 +153,9 @@ export async function startPrometheus(rules: string): Promise<TestPrometheus> {
       );
     },
     async stop() {
-      const ended = once(watchdog, 'exit');
-      watchdog.stdin?.end();
-      await ended;
+      await watchdog.end();
     },
   };
-}
-
-/** A shell whose input ends however this process ends, also by SIGKILL: then it ends the server and its folder. */
-function startWatchdog(server: ChildProcess, folder: string): ChildProcess {
-  const script = 'trap "" INT TERM HUP; read -r _; kill -9 "$1" 2>/dev/null; rm -rf "$2"';
-  return spawn('sh', ['-c', script, 'watchdog', String(server.pid), folder], {
-    stdio: ['pipe', 'ignore', 'ignore'],
-    cwd: '/',
-  });
 }
 
 /** The parts of an expression that select series, as `up{job="x"}`. */

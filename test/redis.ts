@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import { Redis, type RedisOptions } from 'ioredis';
 import { freePort, isFree } from './ports.ts';
 import { until } from './until.ts';
+import { startWatchdog } from './watchdog.ts';
 
 const host = '127.0.0.1';
 const slotCount = 16_384;
@@ -313,30 +314,6 @@ async function launch({ port, password, config, args }: Launch): Promise<RedisSe
     stop: () => {
       stopping ??= stop();
       return stopping;
-    },
-  };
-}
-
-/**
- * A shell that waits for its input to end, which it does however this process ends, also by SIGKILL:
- * then it kills the server that it was last told of and removes the directory.
- */
-function startWatchdog(dir: string) {
-  const script = `
-    trap '' INT TERM HUP
-    while read -r line; do pid=$line; done
-    [ -z "$pid" ] || kill -9 "$pid"
-    rm -rf "$1"`;
-  const shell = spawn('sh', ['-c', script, 'watchdog', dir], {
-    stdio: ['pipe', 'ignore', 'ignore'],
-    cwd: '/',
-  });
-  return {
-    watch: (pid: number | undefined) => void shell.stdin.write(`${pid ?? ''}\n`),
-    async end() {
-      const ended = once(shell, 'exit');
-      shell.stdin.end();
-      await ended;
     },
   };
 }

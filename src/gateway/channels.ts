@@ -2,6 +2,7 @@
 
 import { z } from 'zod';
 import { ConfigError } from '../platform/config.ts';
+import { isRecord } from '../platform/records.ts';
 import { namePattern, namespaceOf } from '../protocol/names.ts';
 
 const who = z.enum(['anyone', 'claim', 'api']);
@@ -296,8 +297,4 @@ function patterns(value: unknown): string[] {
       typeof item === 'string' &&
       (item === '*' || namePattern.test(item.endsWith('*') ? item.slice(0, -1) : item)),
   );
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

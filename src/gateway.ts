@@ -32,6 +32,7 @@ import {
   helpText,
   readConfig,
   settings,
+  suspicionsOf,
   tracesRatio,
   tracesUrl,
 } from './platform/config.ts';
@@ -369,6 +370,7 @@ async function main(args: readonly string[]): Promise<void> {
   }
   const { log, flush } = createLog(config.LOG_LEVEL, config.POD_NAME ?? hostname());
   process.on('exit', flush);
+  for (const suspicion of suspicionsOf(process.env)) log.warn(suspicion);
   if (args.includes('--check')) {
     await readFiles(config, () => {}).then(
       () => process.stdout.write('The configuration is valid.\n'),

@@ -23,6 +23,7 @@ import {
   type OperatorConfig,
   operatorSettings,
   readOperatorConfig,
+  suspicionsOf,
 } from './platform/config.ts';
 import { Files } from './platform/files.ts';
 import { newId } from './platform/ids.ts';
@@ -184,6 +185,7 @@ async function main(args: readonly string[]): Promise<void> {
   }
   const { log, flush } = createLog(config.LOG_LEVEL, config.POD_NAME ?? hostname());
   process.on('exit', flush);
+  for (const suspicion of suspicionsOf(process.env, operatorSettings)) log.warn(suspicion);
   process.on('uncaughtException', (error) => {
     log.fatal({ err: error }, 'uncaught exception');
     process.exit(1);

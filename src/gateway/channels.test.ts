@@ -87,9 +87,9 @@ namespaces:
 `);
     const expected = [
       /^send: .*anyone/,
-      /^the file: .*colour/,
+      /^the file: there is no key "colour": there are send, namespaces$/,
       /^namespaces\.room\.subscribe: .*anyone.*claim.*api/,
-      /^namespaces\.room: .*presense/,
+      /^namespaces\.room: there is no key "presense": is it "presence" that you mean\?$/,
       /^namespaces\.doc\.subscribe: /,
       /^namespaces\.doc\.publish: /,
       /^namespaces\.doc\.raw: /,

@@ -2,6 +2,7 @@
 
 import { z } from 'zod';
 import { ConfigError } from '../platform/config.ts';
+import { nearest } from '../platform/nearest.ts';
 import { isRecord } from '../platform/records.ts';
 import { namePattern, namespaceOf } from '../protocol/names.ts';
 
@@ -260,9 +261,29 @@ async function parse(text: string, maxMessageBytes: number): Promise<z.infer<typ
   return result.data;
 }
 
-/** What is wrong with a key is told inside of the issue. */
+/** What is wrong with a key is told inside of the issue. Of one that does not exist it is told which may be meant. */
 function messageOf(issue: z.core.$ZodIssue): string {
-  return issue.code === 'invalid_key' ? issue.issues.map(({ message }) => message).join(', ') : issue.message;
+  switch (issue.code) {
+    case 'invalid_key':
+      return issue.issues.map(({ message }) => message).join(', ');
+    case 'unrecognized_keys':
+      return issue.keys.map((key) => unknownKey(key, KEYS[issue.path.length] ?? [])).join(', ');
+    default:
+      return issue.message;
+  }
+}
+
+/** The keys that there are so deep in the file. */
+const KEYS: Readonly<Record<number, readonly string[]>> = {
+  0: Object.keys(fileSchema.shape),
+  2: Object.keys(namespaceSchema.shape),
+  3: Object.keys(durableSchema.shape),
+};
+
+function unknownKey(key: string, known: readonly string[]): string {
+  const meant = nearest(key, known);
+  const help = meant === undefined ? `there are ${known.join(', ')}` : `is it "${meant}" that you mean?`;
+  return `there is no key ${JSON.stringify(key.slice(0, 80))}: ${help}`;
 }
 
 /** A namespace may lower the limit of all, not raise it: a larger message would never get as far. */

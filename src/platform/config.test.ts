@@ -13,6 +13,7 @@ import {
   readConfig,
   type Setting,
   settings,
+  suspicionsOf,
   tracesRatio,
   tracesUrl,
 } from './config.ts';
@@ -377,3 +378,36 @@ function exampleOf(key: string): string {
   };
   return examples[key] ?? 'some text';
 }
+
+describe('a variable that is no setting', () => {
+  it('is told where it looks like one, which is no fault', () => {
+    const env = { ...ok, MAX_CONECTIONS: '5', JWT_SECRETS_FILE: '/x', JWKS_URI: 'https://x', PATH: '/bin' };
+    expect(faultsOf(env)).toEqual([]);
+    expect(suspicionsOf(env)).toEqual([
+      'MAX_CONECTIONS is no setting: is it MAX_CONNECTIONS that you mean?',
+      'JWT_SECRETS_FILE is no setting: is it JWT_SECRET_FILE that you mean?',
+      'JWKS_URI is no setting: is it JWKS_URL that you mean?',
+    ]);
+  });
+
+  it('is left alone where it is set by Kubernetes, a shell, or for OpenTelemetry', () => {
+    const names = [
+      'KUBERNETES_SERVICE_HOST KUBERNETES_PORT KUBERNETES_PORT_443_TCP_ADDR TIDEGATE_REDIS_PORT NODE_NAME POD_IP',
+      'HOME HOSTNAME LANG LOGNAME PATH PWD SHELL TERM USER NODE_ENV NODE_OPTIONS NODE_VERSION',
+      'OTEL_SERVICE_NAME OTEL_METRICS_EXPORTER OTEL_LOGS_EXPORTER OTEL_EXPORTER_OTLP_METRICS_ENDPOINT',
+    ].flatMap((line) => line.split(' '));
+    expect(suspicionsOf(Object.fromEntries(names.map((name) => [name, 'x'])))).toEqual([]);
+  });
+
+  it('is warned of at the start', async () => {
+    const { log, process: child } = spawnGateway({ ...ok, PORT: '0', ADMIN_PORT: '0', MESSAGE_RATES: '5' });
+    await until(() => log.some(({ msg }) => msg === 'ready'), { what: 'the start' });
+    child.kill();
+    expect(log).toContainEqual(
+      expect.objectContaining({
+        level: 40,
+        msg: 'MESSAGE_RATES is no setting: is it MESSAGE_RATE that you mean?',
+      }),
+    );
+  });
+});

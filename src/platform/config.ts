@@ -2,6 +2,7 @@
 // docs/configuration.md and `--help` are made from this table.
 
 import { readFileSync } from 'node:fs';
+import { nearest } from './nearest.ts';
 
 /** How a setting's text becomes a value: `parse` throws nothing and returns undefined for what is not allowed. */
 interface Kind<T> {
@@ -262,6 +263,16 @@ export function readOperatorConfig(env: Env): OperatorConfig {
   const { values, faults } = readTable<OperatorConfig>(operatorSettings, env);
   if (faults.length > 0) throw new ConfigError(faults);
   return values;
+}
+
+/** What of the environment may be a setting that was mistyped, a line each. It is no fault: the environment has much that
+ * is not ours. */
+export function suspicionsOf(env: Env, table: object = settings): readonly string[] {
+  const known = new Set(Object.keys(table).flatMap((key) => [key, `${key}_FILE`]));
+  return Object.keys(env).flatMap((key) => {
+    const meant = env[key] && !known.has(key) ? nearest(key, known) : undefined;
+    return meant === undefined ? [] : [`${key} is no setting: is it ${meant} that you mean?`];
+  });
 }
 
 /** The values by the table, and what is wrong with which. */

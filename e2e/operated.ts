@@ -3,7 +3,7 @@
 import { KubeConfig, type V1Lease, type V1Pod } from '@kubernetes/client-node';
 import { Kube } from '../src/operator/kube.ts';
 import type { PolicyStatus } from '../src/operator/policy.ts';
-import { core, eventually, isReady } from './cluster.ts';
+import { autoscaling, core, eventually, isReady } from './cluster.ts';
 import { kubectl, runToEnd } from './programs.ts';
 import { quickValues, type Release, type Values } from './release.ts';
 
@@ -100,4 +100,29 @@ export async function servedConnections({
   if (code !== 0) return undefined;
   const { items } = JSON.parse(stdout) as { items: { describedObject: { name: string }; value: string }[] };
   return new Map(items.map(({ describedObject, value }) => [describedObject.name, Number(value)]));
+}
+
+/** Of the autoscaler: what differs from the target by less is as it should be. */
+const TOLERANCE = 0.1;
+
+/** Waits until the autoscaler wants, and there are, as many pods as its arithmetic says of so many connections. */
+export async function expectPods(
+  { namespace, fullname: name }: Release,
+  connections: number,
+  target: number,
+): Promise<void> {
+  await eventually(`the pods for ${connections} connections`, 240, async () => {
+    const { spec, status } = await autoscaling.readNamespacedHorizontalPodAutoscaler({ name, namespace });
+    const current = status?.currentReplicas ?? 0;
+    const [metric] = status?.currentMetrics ?? [];
+    const average = Number(metric?.pods?.current.averageValue?.replace(/m$/, 'e-3'));
+    // What it counted is what there is: not some of it, and not what was.
+    if (!(Math.abs(average * current - connections) <= current))
+      throw new Error(`it has seen ${average} on each of ${current}`);
+    const ratio = connections / current / target;
+    const wanted = Math.abs(ratio - 1) <= TOLERANCE ? current : Math.ceil(connections / target);
+    const bounded = Math.min(spec?.maxReplicas ?? 0, Math.max(spec?.minReplicas ?? 0, wanted));
+    if (status?.desiredReplicas === bounded && current === bounded) return true;
+    throw new Error(`it wants ${status?.desiredReplicas} of ${bounded}`);
+  });
 }

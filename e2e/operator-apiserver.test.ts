@@ -65,9 +65,11 @@ describe.skipIf(reason !== '')(`a frozen API server${reason}`, () => {
       expect(count - (before.published[channel] ?? 0)).toBeGreaterThan(FROZEN_SECONDS);
     }
     expect(await pods()).toEqual(before.pods);
-    await eventually('the operator to know of the pods', 60, async () => {
+    // What it had written before is still there: only what is new shows that it goes on.
+    await release.kubectl('scale', `deployment/${release.fullname}`, '--replicas=3');
+    await eventually('the operator to know of a new pod', 60, async () => {
       const { readyPods, connections = 0 } = await statusOf(release.namespace, release.fullname);
-      return readyPods === 2 && connections >= 50;
+      return readyPods === 3 && connections >= 50;
     });
     await state('POST', '/rest');
     await eventually('the last messages', 60, async () => (await state()).behind === 0);

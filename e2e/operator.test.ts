@@ -8,6 +8,7 @@ import { Crowd } from './crowd.ts';
 import { applyFolder, applyKind, built, makeSecrets } from './manifests.ts';
 import {
   asOperator,
+  expectPods,
   leaderOf,
   metricsProviders,
   operatedValues,
@@ -17,12 +18,11 @@ import {
   servedConnections,
   statusOf,
 } from './operated.ts';
-import { apply, kubectl, run, runToEnd } from './programs.ts';
+import { run, runToEnd } from './programs.ts';
 import { Release } from './release.ts';
 import { useSpace } from './space.ts';
 
 const TARGET = 400;
-const TOLERANCE = 0.1;
 const MAX_REPLICAS = 6;
 
 const values = {
@@ -57,24 +57,9 @@ describe.skipIf(others.length > 0)(
     afterAll(() => release?.helm(['uninstall', release.name, '--ignore-not-found']));
     const elsewhere = useSpace('operator-served', async () => {});
 
-    /** Waits until the autoscaler wants, and there are, as many pods as its arithmetic says of so many connections. */
     async function expectScale(connections: number): Promise<void> {
       await crowd.be(connections);
-      await eventually(`the pods for ${connections} connections`, 240, async () => {
-        const { namespace, fullname: name } = release;
-        const { spec, status } = await autoscaling.readNamespacedHorizontalPodAutoscaler({ name, namespace });
-        const current = status?.currentReplicas ?? 0;
-        const [metric] = status?.currentMetrics ?? [];
-        const average = Number(metric?.pods?.current.averageValue?.replace(/m$/, 'e-3'));
-        // What it counted is what there is: not some of it, and not what was.
-        if (Math.abs(average * current - connections) > current)
-          throw new Error(`it has seen ${average} on each of ${current}`);
-        const ratio = connections / current / TARGET;
-        const wanted = Math.abs(ratio - 1) <= TOLERANCE ? current : Math.ceil(connections / TARGET);
-        const bounded = Math.min(spec?.maxReplicas ?? 0, Math.max(spec?.minReplicas ?? 0, wanted));
-        if (status?.desiredReplicas === bounded && current === bounded) return true;
-        throw new Error(`it wants ${status?.desiredReplicas} of ${bounded}`);
-      });
+      await expectPods(release, connections, TARGET);
     }
 
     test('connections scale it out and in, as the arithmetic of the autoscaler says at each step', async () => {
@@ -181,33 +166,6 @@ describe.skipIf(others.length > 0)(
       await release.kubectl('scale', `deployment/${name}-operator`, '--replicas=2');
       await operatorReady(release);
       await release.pods(2, 240);
-    });
-
-    test('another provider is left alone, and is not joined', async () => {
-      const { namespace } = release;
-      await release.helm(['uninstall', release.name, '--wait']);
-      expect(await metricsProviders()).toEqual([]);
-      const foreign = {
-        apiVersion: 'apiregistration.k8s.io/v1',
-        kind: 'APIService',
-        metadata: { name: 'v1beta1.custom.metrics.k8s.io' },
-        spec: {
-          group: 'custom.metrics.k8s.io',
-          version: 'v1beta1',
-          groupPriorityMinimum: 100,
-          versionPriority: 100,
-          insecureSkipTLSVerify: true,
-          service: { namespace, name: 'prometheus-adapter' },
-        },
-      };
-      await apply(foreign);
-      try {
-        await expect(Release.install(space, { name: 'third', values })).rejects.toThrow(
-          'belongs to another provider',
-        );
-      } finally {
-        await kubectl('delete', 'apiservice', 'v1beta1.custom.metrics.k8s.io', '--ignore-not-found');
-      }
     });
   },
 );

@@ -100,6 +100,28 @@ export class Release {
     return release;
   }
 
+  /** One that is not there yet, and is to be there by {@link apply}. */
+  static planned({ namespace }: Space, options: InstallOptions): Release {
+    return new Release(namespace, options);
+  }
+
+  /** Puts it there as what renders without a look at the cluster does, such as Argo CD. */
+  async apply(): Promise<void> {
+    await run('kubectl', ['apply', '--filename', '-'], { input: await this.#render() });
+  }
+
+  /** Deletes what {@link apply} has made. */
+  async unapply(): Promise<void> {
+    await run('kubectl', ['delete', '--ignore-not-found', '--filename', '-'], {
+      input: await this.#render(),
+    });
+  }
+
+  #render(): Promise<string> {
+    const args = ['template', this.name, this.#chart, '--no-hooks', '--values', '-'];
+    return this.helm(args, this.values);
+  }
+
   /** Upgrades it to exactly these values, and to another chart if one is given. @throws where helm fails */
   async upgrade(
     values: Values,

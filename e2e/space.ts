@@ -55,6 +55,7 @@ async function describe({ name, namespace, say }: Space): Promise<void> {
   await keep('objects.txt', 'get', 'all,configmap,pvc,pdb,hpa,endpointslice', '--output', 'wide');
   await keep('events.txt', 'get', 'events', '--sort-by=.lastTimestamp');
   await keep('descriptions.txt', 'describe', 'pod,deployment,statefulset,hpa,pdb,pvc');
+  await keep('policies.yaml', 'get', 'connectionpolicy', '--output', 'yaml');
   const { items } = await core.listNamespacedPod({ namespace });
   for (const { metadata } of items) {
     const pod = metadata?.name ?? '';

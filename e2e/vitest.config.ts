@@ -2,17 +2,36 @@
 
 import { defineConfig } from 'vitest/config';
 
+/** What changes the cluster for everybody: one after the other, when the others are done. */
+const ALONE = ['e2e/operator-foreign.test.ts', 'e2e/operator-apiserver.test.ts'];
+
+const shared = {
+  pool: 'forks',
+  // More than what a scenario waits for takes one after the other, on a machine that is as slow as a time-out may bear.
+  testTimeout: 600_000,
+  hookTimeout: 600_000,
+} as const;
+
 export default defineConfig({
   test: {
-    include: ['e2e/*.test.ts'],
-    pool: 'forks',
-    // Most of a scenario's time is spent waiting, so more run side by side than there are cores.
-    maxWorkers: 4,
-    // More than what a scenario waits for takes one after the other, on a machine that is as slow as a time-out may bear.
-    testTimeout: 600_000,
-    hookTimeout: 600_000,
     reporters: ['verbose'],
     // Lines of progress are for the terminal as they are.
     disableConsoleIntercept: true,
+    projects: [
+      {
+        test: {
+          ...shared,
+          name: 'beside others',
+          include: ['e2e/*.test.ts'],
+          exclude: ALONE,
+          // Most of a scenario's time is spent waiting, so more run side by side than there are cores.
+          maxWorkers: 4,
+          sequence: { groupOrder: 0 },
+        },
+      },
+      {
+        test: { ...shared, name: 'alone', include: ALONE, maxWorkers: 1, sequence: { groupOrder: 1 } },
+      },
+    ],
   },
 });

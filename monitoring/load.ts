@@ -86,6 +86,7 @@ function observationOf(pods: readonly number[], workload: { namespace: string; n
     })),
     bus: 'up',
     rivals: [],
+    metricsApi: undefined,
   };
 }
 

@@ -288,6 +288,7 @@ export class World {
       hpa,
       bus: this.busUp ? 'up' : 'down',
       rivals: [],
+      metricsApi: undefined,
       pods: this.pods.map((pod) => this.#observePod(pod)),
     };
   }

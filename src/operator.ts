@@ -98,12 +98,13 @@ export async function startOperator(config: OperatorConfig, log: Log, kube = new
     onRestart,
     leads,
     identity: `${namespace}/${name}`,
+    metricsApi: () => serving?.state,
   });
   const api = new MetricsApi(new Served(() => reconciler.observers), (code) =>
     metrics.metricQueries.inc({ code: String(code) }),
   );
   const port = config.METRICS_API_PORT;
-  const serving =
+  const serving: Serving | undefined =
     port === undefined
       ? undefined
       : new Serving({ kube, api, namespace, name, port, host: config.HOST, report, leads });
@@ -129,7 +130,7 @@ export async function startOperator(config: OperatorConfig, log: Log, kube = new
     metrics,
     faults: () => [
       ...(reconciler.isComplete ? [] : ['the policies have not been listed yet']),
-      ...(serving?.fault === undefined ? [] : [serving.fault]),
+      ...(serving?.state.fault === undefined ? [] : [serving.state.fault]),
     ],
   });
   const adminPort = await admin.start(config.ADMIN_PORT, config.HOST);

@@ -89,6 +89,7 @@ export function anObservation(pods: readonly Pod[], fields: Partial<Observation>
     hpa: undefined,
     bus: 'up',
     rivals: [],
+    metricsApi: { fault: undefined, foreign: [] },
     pods,
     ...fields,
   };

@@ -186,6 +186,21 @@ test('of two policies on one workload the older acts, and the younger says why i
   expect(last(rounds(aPolicy(), (round) => uneven(round, rival('z', 0)), 1)).status.state).toBe('Confirming');
 });
 
+test.each([
+  [undefined, 'False', 'NotServed', 'this operator serves no metrics'],
+  [{ fault: undefined, foreign: [] }, 'True', 'Served', 'has the metrics'],
+  [{ fault: 'no certificate yet', foreign: [] }, 'False', 'ApiUnavailable', 'no certificate yet'],
+  [{ fault: 'it is theirs', foreign: ['v1beta1 (x)'] }, 'False', 'ForeignProvider', 'it is theirs'],
+  [{ fault: undefined, foreign: ['v1beta1 (x)'] }, 'True', 'ForeignProvider', 'v1beta1 (x)'],
+] as const)(
+  'of a metrics API as in %j autoscalers are told %s, %s',
+  (metricsApi, status, reason, message) => {
+    const decision = decide(aPolicy(), uneven(0, { metricsApi }), undefined, NOW_MS);
+    expect(conditionOf(decision, 'MetricsServed')).toMatchObject({ status, reason });
+    expect(conditionOf(decision, 'MetricsServed')?.message).toContain(message);
+  },
+);
+
 test('a spec that it cannot read is told, and nothing is done', () => {
   const { spec: _, ...policy } = aPolicy();
   const decision = decideInvalid(policy, 'spec.targetRef: is missing', NOW_MS);

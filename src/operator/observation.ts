@@ -13,6 +13,16 @@ export interface Observation {
   readonly bus: 'up' | 'down' | 'unknown';
   /** Other policies with the same target. */
   readonly rivals: readonly Rival[];
+  /** Of the operator itself. Undefined: it serves no metrics. */
+  readonly metricsApi: MetricsApiState | undefined;
+}
+
+/** Whether autoscalers can ask the operator. */
+export interface MetricsApiState {
+  /** Why they cannot; undefined: they can. */
+  readonly fault: string | undefined;
+  /** Versions of the group that lead to others, each as `v1beta1 (Service monitoring/prometheus-adapter)`. */
+  readonly foreign: readonly string[];
 }
 
 /** Time between two rounds. */

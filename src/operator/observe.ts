@@ -3,7 +3,7 @@
 import type { Report } from '../platform/logs.ts';
 import { isNotFound, type Kube } from './kube.ts';
 import type { HpaObject, WorkloadObject } from './objects.ts';
-import type { Hpa, Observation, Rival, Workload } from './observation.ts';
+import type { Hpa, MetricsApiState, Observation, Rival, Workload } from './observation.ts';
 import { Pods, type SeenPod } from './pods.ts';
 import type { Policy } from './policy.ts';
 import type { Poller } from './poll.ts';
@@ -21,6 +21,7 @@ export interface Surroundings {
   readonly hpas: readonly HpaObject[];
   readonly rivals: readonly Rival[];
   readonly token: string | undefined;
+  readonly metricsApi: MetricsApiState | undefined;
 }
 
 export class Observer {
@@ -55,7 +56,7 @@ export class Observer {
   }
 
   /** @throws where the API server does not say what the workload is, and never has. */
-  async round(policy: Policy, { hpas, rivals, token }: Surroundings): Promise<Observation> {
+  async round(policy: Policy, { hpas, rivals, token, metricsApi }: Surroundings): Promise<Observation> {
     this.#policy = policy;
     this.#token = token;
     await this.#find(policy);
@@ -75,6 +76,7 @@ export class Observer {
       pods,
       bus: busOf(pods),
       rivals,
+      metricsApi,
     };
   }
 

@@ -197,6 +197,11 @@ export const conditionTypes = {
     false: 'Every pod can drain within its grace period.',
     unknown: 'Too little is known of how long a drain takes.',
   },
+  MetricsServed: {
+    true: 'Autoscalers can ask this operator for the metrics of these pods.',
+    false: 'They cannot. The reason says why.',
+    unknown: 'It has not been looked at yet.',
+  },
   Conflict: {
     true: 'An older policy has the same workload, and this one does nothing.',
     false: 'No older policy has the same workload.',
@@ -257,6 +262,11 @@ export const reasons = {
   GraceTooShort: 'preStop and drain together are longer than the grace period.',
   TooManyConnections: 'At the pace measured, the connections do not drain within the grace period.',
   NotMeasured: 'Pods do not tell drainSeconds, and none has been seen draining.',
+  // MetricsServed
+  Served: 'custom.metrics.k8s.io has the metrics of these pods.',
+  NotServed: 'metrics.serve is off, or the operator does not serve metrics.',
+  ForeignProvider: 'Another provider has custom.metrics.k8s.io, or a version of it.',
+  ApiUnavailable: 'The metrics API of the operator cannot be asked yet.',
   // Conflict
   OlderPolicy: 'An older policy has the same workload.',
   YoungerPolicies: 'Younger policies have the same workload and do nothing.',

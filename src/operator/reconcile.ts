@@ -3,6 +3,7 @@
 import type { Report } from '../platform/logs.ts';
 import { decideInvalid } from './decide.ts';
 import type { HpaObject, PolicyObject } from './objects.ts';
+import type { MetricsApiState } from './observation.ts';
 import type { Observer, Surroundings } from './observe.ts';
 import { decodeSpec, type Policy, type PolicyStatus } from './policy.ts';
 import { Rounds, type RoundsSettings } from './rounds.ts';
@@ -16,6 +17,8 @@ export interface ReconcilerSettings extends Omit<RoundsSettings, 'surroundings'>
   readonly report: Report;
   /** Of the operator, as policies name it: `namespace/name`. */
   readonly identity: string;
+  /** Whether this operator serves metrics, and how that goes. */
+  metricsApi(): MetricsApiState | undefined;
 }
 
 /** Annotation of a policy: which operator works on it. None: each that sees it. */
@@ -89,7 +92,7 @@ export class Reconciler {
   }
 
   async #around(policy: Policy): Promise<Surroundings> {
-    const { hpas, tokens } = this.#settings;
+    const { hpas, tokens, metricsApi } = this.#settings;
     const { kind, name } = policy.spec.targetRef;
     const rivals = this.#policies().filter(
       ({ uid, namespace, spec: { targetRef } }) =>
@@ -98,7 +101,7 @@ export class Reconciler {
         targetRef.kind === kind &&
         targetRef.name === name,
     );
-    return { hpas: hpas.items, rivals, token: await tokens.of(policy) };
+    return { hpas: hpas.items, rivals, token: await tokens.of(policy), metricsApi: metricsApi() };
   }
 
   #forget(rounds: Rounds): void {

@@ -1,5 +1,5 @@
-// What keeps the metrics API served: its certificate, the API server's trust in it, and who is let in. Looked at every
-// minute, and at once when this replica begins to lead.
+// What keeps the metrics API served: its certificate, the API server's trust in it, and who is let in. Looked at several
+// times a minute, and at once when this replica begins to lead.
 
 import { X509Certificate } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -14,9 +14,10 @@ import {
 } from './certificate.ts';
 import { readFrontProxy } from './front-proxy.ts';
 import { isConflict, type Kube } from './kube.ts';
-import type { MetricsApi } from './metrics-api.ts';
+import { METRICS_GROUP, type MetricsApi } from './metrics-api.ts';
+import type { MetricsApiState } from './observation.ts';
 
-const INTERVAL_MS = 60_000;
+const INTERVAL_MS = 15_000;
 /** While something is missing. */
 const RETRY_MS = 2000;
 
@@ -38,17 +39,17 @@ export class Serving {
   readonly #stop = new AbortController();
   #wake = new AbortController();
   #running: Promise<void> | undefined;
-  /** What is wrong; undefined: nothing. */
   #fault: string | undefined = 'the metrics API has no certificate yet';
+  #foreign: readonly string[] = [];
   #expiresAtMs = 0;
 
   constructor(settings: ServingSettings) {
     this.#settings = settings;
   }
 
-  /** Why the metrics API cannot be asked; undefined where it can. */
-  get fault(): string | undefined {
-    return this.#fault;
+  /** How it goes. */
+  get state(): MetricsApiState {
+    return { fault: this.#fault, foreign: this.#foreign };
   }
 
   get expiresAtMs(): number {
@@ -91,14 +92,16 @@ export class Serving {
   async #refresh(): Promise<string | undefined> {
     const { kube, api, namespace, name, port, host } = this.#settings;
     const { own, foreign } = await readRegistration(kube, { namespace, name });
+    const isNews = foreign.join() !== this.#foreign.join();
+    this.#foreign = foreign;
     if (foreign.length > 0) {
       const fault =
-        `custom.metrics.k8s.io belongs to another provider: ${foreign.join(', ')}. Set ` +
+        `${METRICS_GROUP} belongs to another provider: ${foreign.join(', ')}. Set ` +
         'autoscaling.connections.source to prometheus-adapter, or remove that provider';
+      if (isNews) this.#settings.report('metrics API', new Error(fault));
       // The API server prefers the newest version, so that joining a group takes over every autoscaler of the cluster.
+      // Where that one has joined, to stop now would leave autoscalers with nobody.
       if (own === undefined || own.caBundle === '') return fault;
-      // That one has joined: to stop now would leave autoscalers with nobody.
-      this.#settings.report('metrics API', new Error(fault));
     }
     if (own === undefined) return `there is no APIService that leads to the Service ${namespace}/${name}`;
     const stored = await this.#certificate(own);

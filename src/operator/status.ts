@@ -4,7 +4,7 @@ import type { Census } from './census.ts';
 import type { DeletionCostDecision } from './deletion-cost.ts';
 import { hundredths } from './evenness.ts';
 import type { Observation } from './observation.ts';
-import { silenceObstacle } from './obstacles.ts';
+import { namesOf, silenceObstacle } from './obstacles.ts';
 import {
   type Condition,
   type ConditionStatus,
@@ -104,6 +104,27 @@ export function ineffectiveVerdict({ memory, message }: RebalanceDecision): Verd
     return { status: 'Unknown', reason: 'NotTried', message: 'nothing was moved yet' };
   const { asked, moved } = memory.last;
   return { status: 'False', reason: 'MovesLand', message: `${moved} of ${asked} that were asked moved` };
+}
+
+/** Whether autoscalers get what they scale by. */
+export function metricsServedVerdict({ spec }: Policy, { metricsApi }: Observation): Verdict {
+  if (!spec.metrics.serve) return { status: 'False', reason: 'NotServed', message: 'metrics.serve is off' };
+  if (metricsApi === undefined) {
+    return { status: 'False', reason: 'NotServed', message: 'this operator serves no metrics' };
+  }
+  const { fault, foreign } = metricsApi;
+  if (fault !== undefined) {
+    return {
+      status: 'False',
+      reason: foreign.length > 0 ? 'ForeignProvider' : 'ApiUnavailable',
+      message: fault,
+    };
+  }
+  if (foreign.length > 0) {
+    const message = `served all the same, as it was before ${namesOf(foreign)} came: remove that provider`;
+    return { status: 'True', reason: 'ForeignProvider', message };
+  }
+  return { status: 'True', reason: 'Served', message: 'custom.metrics.k8s.io has the metrics of these pods' };
 }
 
 /** Everything else that people see in the status. */

@@ -17,9 +17,14 @@ export class Crowd {
     return new Crowd(await runInside(release.namespace, 'crowd.mjs', { URL: release.url() }));
   }
 
+  /** Makes it one of so many, without waiting for them. */
+  async want(count: number): Promise<void> {
+    await this.#ask('PUT', `/${count}`);
+  }
+
   /** Waits until it is of so many. */
   async be(count: number, seconds = 120): Promise<void> {
-    await this.#ask('PUT', `/${count}`);
+    await this.want(count);
     await eventually(`${count} connections`, seconds, async () => (await this.open()) === count);
   }
 

@@ -121,6 +121,19 @@ test('says in the status what pods hold, and lets the emptier one go first', asy
   await Promise.all(clients.map((client) => client.leave()));
 });
 
+// As one is whose metrics have never been there: it would look as if it were about to remove every pod.
+test('takes an autoscaler that has not computed anything for one that wants what there is', async () => {
+  api.put('/apis/autoscaling/v2/namespaces/chat/horizontalpodautoscalers/hpa', {
+    metadata: { namespace: 'chat' },
+    spec: { scaleTargetRef: { kind: 'Deployment', name: 'gateway' }, maxReplicas: 5 },
+    status: { currentReplicas: 2, desiredReplicas: 0 },
+  });
+  putPolicy('main');
+  await start();
+  await until(() => statusOf('main')?.hpa !== undefined, { what: 'the autoscaler to be seen' });
+  expect(statusOf('main')?.hpa).toEqual({ name: 'hpa', desired: 2, actual: 2 });
+});
+
 test('lets one replica alone write, and the other go on where it ended', async () => {
   putPolicy('main');
   const one = await start();

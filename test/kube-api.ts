@@ -169,9 +169,16 @@ export class KubeApi {
       const target = path.replace(/\/status$/, '');
       const object = this.#objects.get(target);
       if (object === undefined) return fail(response, 404, 'NotFound');
-      const patch = JSON.parse(body) as Fields | { path: string; value: unknown }[];
+      const patch = JSON.parse(body) as Fields | { op: string; path: string; value: unknown }[];
       if (Array.isArray(patch)) {
-        const changes = Object.fromEntries(patch.map((it) => [it.path.slice(1), it.value]));
+        const isAnother = patch.some(
+          ({ op, path: of, value }) =>
+            op === 'test' && of === '/metadata/uid' && value !== object.metadata.uid,
+        );
+        if (isAnother) return fail(response, 422, 'Invalid');
+        const changes = Object.fromEntries(
+          patch.filter(({ op }) => op !== 'test').map((it) => [it.path.slice(1), it.value]),
+        );
         return json(response, 200, this.put(target, { ...object, ...changes }));
       }
       const wanted = (patch.metadata as Fields | undefined)?.resourceVersion;

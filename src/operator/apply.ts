@@ -20,6 +20,8 @@ export interface ApplySettings {
   readonly report: Report;
   /** Of this replica, as events name it. */
   readonly identity: string;
+  /** Milliseconds of a clock that does not jump. */
+  now?(): number;
 }
 
 /** What a decision is applied to. */
@@ -31,11 +33,13 @@ export interface ApplyTarget {
 
 export class Applier {
   readonly #settings: ApplySettings;
+  readonly #now: () => number;
   /** The status as last written, and when, by the policy's uid. */
   readonly #written = new Map<string, { readonly status: PolicyStatus; readonly atMs: number }>();
 
   constructor(settings: ApplySettings) {
     this.#settings = settings;
+    this.#now = settings.now ?? (() => performance.now());
   }
 
   /** Forgets a policy that is gone. */
@@ -75,15 +79,19 @@ export class Applier {
     const before = this.#written.get(policy.uid);
     if (before !== undefined) {
       const isSame = JSON.stringify(essence(before.status)) === JSON.stringify(essence(status));
-      if (isSame && Date.now() - before.atMs < STATUS_INTERVAL_MS) return;
+      if (isSame && this.#now() - before.atMs < STATUS_INTERVAL_MS) return;
     }
     const { group, version, plural } = policyResource;
     const path = `/apis/${group}/${version}/namespaces/${policy.namespace}/${plural}/${policy.name}/status`;
     await this.#try('status', over, async () => {
-      // Whole, or what is absent now would stay.
-      const patch = [{ op: 'add', path: '/status', value: status }];
+      const patch = [
+        // Another of the same name, made since, has a status of its own.
+        { op: 'test', path: '/metadata/uid', value: policy.uid },
+        // Whole, or what is absent now would stay.
+        { op: 'add', path: '/status', value: status },
+      ];
       await this.#settings.kube.patch(path, 'json', patch, { signal: over });
-      this.#written.set(policy.uid, { status, atMs: Date.now() });
+      this.#written.set(policy.uid, { status, atMs: this.#now() });
     });
   }
 

@@ -258,6 +258,8 @@ test('what was given up stays given up with a new leader, until pods change, the
     decide(it, observation, undefined, atMs).status.state;
   expect(asNewLeader(policy, never(160), later(0.5))).toBe('Ineffective');
   expect(asNewLeader(policy, never(160), later(2))).toBe('Confirming');
+  // A clock that was far ahead when it was given up does not make it wait for longer.
+  expect(asNewLeader(policy, never(160), later(-24))).toBe('Confirming');
   expect(asNewLeader({ ...policy, generation: 2 }, never(160), later(0.5))).toBe('Confirming');
   const more = anObservation([...never(160).pods, aPod('c', 0)]);
   expect(asNewLeader(policy, more, later(0.5))).toBe('Confirming');
@@ -374,4 +376,18 @@ test('what is under way ends when the policy wants something else to be even', (
   expect(decisions.flatMap(({ events }) => events.map(({ reason }) => reason))).toEqual(['RebalanceStopped']);
   expect(decisions.slice(1).flatMap(({ ceilings }) => ceilings)).toEqual([]);
   expect(last(decisions).status.state).toBe('Even');
+});
+
+test('what was remembered of one workload says nothing of another: a policy that gets a new target begins anew', () => {
+  const begun = last(rounds(aPolicy(), uneven, 4));
+  const moved = aPolicy(
+    { targetRef: { kind: 'Deployment', name: 'other' } },
+    { generation: 2, status: begun.status },
+  );
+  const seen = uneven(4);
+  const others = seen.pods.map((pod) => ({ ...pod, uid: `${pod.uid}-other`, name: `${pod.name}-other` }));
+  const decision = decide(moved, { ...seen, pods: others }, begun.memory, NOW_MS + 4 * ROUND_MS);
+  expect(decision.ceilings).toEqual([]);
+  expect(decision.status).toMatchObject({ state: 'Confirming' });
+  expect(decision.status).not.toHaveProperty('lastRebalance');
 });

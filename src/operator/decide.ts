@@ -5,7 +5,7 @@ import { takeCensus } from './census.ts';
 import type { Decision, PolicyEvent } from './decision.ts';
 import { deletionCosts } from './deletion-cost.ts';
 import { drainGuard } from './drain-guard.ts';
-import { type Memory, memoryFrom } from './memory.ts';
+import { type Memory, memoryFrom, recall } from './memory.ts';
 import type { Observation, Rival } from './observation.ts';
 import { namesOf } from './obstacles.ts';
 import type { Condition, ConditionType, Policy } from './policy.ts';
@@ -34,7 +34,7 @@ export function decide(
   memory: Memory | undefined,
   nowMs: number,
 ): Decision {
-  const before = memory ?? memoryFrom(policy);
+  const before = recall(policy, memory);
   const older = observation.rivals.filter((rival) => isOlder(rival, policy));
   if (older.length > 0) return decideConflict(policy, older, before, nowMs);
 
@@ -69,6 +69,7 @@ export function decide(
     status: statusOf(policy, observation, census, moves, costs, conditions),
     events: [...moves.events, ...(begins('DrainOverrun', conditions, before.conditions) ? [overrun] : [])],
     memory: {
+      target: before.target,
       pods: census.pods,
       drainPacePerSecond: census.drainPacePerSecond,
       rebalance: moves.memory,

@@ -97,7 +97,13 @@ test('unprotected, only what the operator wrote is taken away', () => {
     pods: [],
     conditions,
   } as const;
-  expect(decided(pods, { ...off, status }).orders).toEqual([{ name: 'a', uid: 'uid-a', cost: undefined }]);
+  const told = decided(pods, { ...off, status });
+  expect(told.orders).toEqual([{ name: 'a', uid: 'uid-a', cost: undefined }]);
+  // A write may fail. What is left is taken away in the next round, and then it is done.
+  const next = { ...status, conditions: [{ ...condition, status: told.status, lastTransitionTime }] };
+  expect(decided(pods, { ...off, status: next }).orders).toHaveLength(1);
+  const bare = pods.map((pod) => ({ ...pod, deletionCost: undefined }));
+  expect(decided(bare, { ...off, status: next })).toMatchObject({ orders: [], status: 'False' });
 });
 
 test('a StatefulSet ignores costs, and no pod at all has none', () => {

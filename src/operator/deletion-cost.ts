@@ -26,18 +26,11 @@ const MAX_COST = 2 ** 31 - 1;
 /** Decides which pods get a new deletion cost, and says whether they are in order. */
 export function deletionCosts(
   policy: Policy,
-  { workload }: Observation,
+  { workload, pods: all }: Observation,
   census: Census,
 ): DeletionCostDecision {
+  if (!policy.spec.scaleIn.protect) return unprotect(policy, all);
   const pods = [...census.members, ...census.silent].map(({ pod }) => pod);
-  if (!policy.spec.scaleIn.protect) {
-    // Only what the operator wrote is its own to remove.
-    const mine = policy.status?.conditions.some(
-      ({ type, status }) => type === 'ScaleInProtected' && status !== 'False',
-    );
-    const orders = mine ? pods.filter(({ deletionCost }) => deletionCost !== undefined).map(withoutCost) : [];
-    return { orders, status: 'False', reason: 'Unprotected', message: 'scaleIn.protect is false' };
-  }
   if (workload?.kind === 'StatefulSet') {
     const message = 'a StatefulSet removes its highest ordinal, whatever its pods hold';
     return { orders: [], status: 'False', reason: 'StatefulSet', message };
@@ -113,6 +106,16 @@ export function costOf(weight: number): number {
   return Math.min(MAX_COST, Math.round(Math.expm1(step * Math.log1p(STEP_SHARE))));
 }
 
-function withoutCost({ name, uid }: Pod): DeletionCostOrder {
-  return { name, uid, cost: undefined };
+/** Takes away what the operator wrote, and nothing that somebody else did: as long as its condition is not False there
+ * may be something left, since a write may fail. */
+function unprotect({ status: told }: Policy, pods: readonly Pod[]): DeletionCostDecision {
+  const mine = told?.conditions.some(({ type, status }) => type === 'ScaleInProtected' && status !== 'False');
+  const marked = pods.filter(({ deleting, deletionCost }) => !deleting && deletionCost !== undefined);
+  const orders = mine ? marked.map(({ name, uid }) => ({ name, uid, cost: undefined })) : [];
+  return {
+    orders,
+    status: orders.length > 0 ? 'Unknown' : 'False',
+    reason: 'Unprotected',
+    message: 'scaleIn.protect is false',
+  };
 }

@@ -33,6 +33,8 @@ const RELAPSE_MS = 1_800_000;
 const PROGRESS_SHARE = 0.7;
 const RELAPSES = 3;
 const TRIED_AGAIN_MS = 3_600_000;
+/** Clocks of two leaders differ by less. What is from further in the future is from a clock that was wrong. */
+const CLOCKS_DIFFER_MS = 60_000;
 
 /** What people are told. */
 export function whyNot(reason: GivenUp, by: PolicySpec['rebalance']['by']): string {
@@ -78,7 +80,8 @@ export function isTriedAgain(
   by: PolicySpec['rebalance']['by'],
 ): boolean {
   const { reason, sinceMs } = ineffective;
-  if (!isSameScene(facts, ineffective) || facts.nowMs - sinceMs >= TRIED_AGAIN_MS) return true;
+  const ageMs = facts.nowMs - sinceMs;
+  if (ageMs >= TRIED_AGAIN_MS || ageMs < -CLOCKS_DIFFER_MS || !isSameScene(facts, ineffective)) return true;
   if (reason !== 'NotReceiving' || evenness === undefined) return false;
   return facts.members.some(
     (member) => (weightOf(member, by) ?? 0) < evenness.fair && (member.receivedAtMs ?? 0) > sinceMs,

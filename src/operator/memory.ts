@@ -4,6 +4,8 @@
 import type { Condition, Policy, Reason, RebalanceStatus } from './policy.ts';
 
 export interface Memory {
+  /** The workload that it is about, as `kind/name`. */
+  readonly target: string | undefined;
   /** By uid, of pods that were there in the last round. */
   readonly pods: Readonly<Record<string, PodMemory>>;
   readonly rebalance: RebalanceMemory;
@@ -102,6 +104,16 @@ export interface Ineffective {
   readonly pods: readonly string[];
 }
 
+/** What is remembered where it is about the workload that the policy has now. Of another one nothing is, but for the
+ * conditions, which are the policy's. */
+export function recall(policy: Policy, memory: Memory | undefined): Memory {
+  const { kind, name } = policy.spec.targetRef;
+  const target = `${kind}/${name}`;
+  if (memory === undefined) return { ...memoryFrom(policy), target };
+  if (memory.target === target) return memory;
+  return { ...memoryFrom({ ...policy, status: undefined }), conditions: memory.conditions, target };
+}
+
 /** What a new leader knows: what the status of the policy says. */
 export function memoryFrom({ status, generation }: Pick<Policy, 'status' | 'generation'>): Memory {
   const conditions = status?.conditions ?? [];
@@ -110,6 +122,7 @@ export function memoryFrom({ status, generation }: Pick<Policy, 'status' | 'gene
   );
   const moving = conditions.some(({ type, status: value }) => type === 'Rebalancing' && value === 'True');
   return {
+    target: undefined,
     pods: {},
     drainPacePerSecond: undefined,
     conditions,

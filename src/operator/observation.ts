@@ -48,7 +48,7 @@ export interface Hpa {
   readonly name: string;
   readonly min: number;
   readonly max: number;
-  /** `status.desiredReplicas`. */
+  /** `status.desiredReplicas`; `current` until it has wanted anything. */
   readonly desired: number;
   /** `status.currentReplicas`. */
   readonly current: number;

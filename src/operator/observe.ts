@@ -61,10 +61,10 @@ export class Observer {
     this.#token = token;
     await this.#find(policy);
     const { targetRef, adminPort } = policy.spec;
-    if (this.#pods !== undefined) {
-      await this.#pods.poll(this.#settings.poller, adminPort, token);
-    }
-    this.#isComplete ||= this.#pods?.isComplete ?? true;
+    // Those that are listed while others are asked have not been asked.
+    const isListed = this.#pods?.isComplete ?? true;
+    await this.#pods?.poll(this.#settings.poller, adminPort, token);
+    this.#isComplete ||= isListed;
     const pods = this.pods;
     const hpa = hpas.find(
       ({ metadata, spec: { scaleTargetRef: ref } }) =>
@@ -134,7 +134,8 @@ function readHpa({ metadata, spec, status = {} }: HpaObject): Hpa {
     name: metadata.name,
     min: spec.minReplicas ?? 1,
     max: spec.maxReplicas,
-    desired: status.desiredReplicas ?? current,
+    // 0 in one that has not been able to compute anything yet.
+    desired: status.desiredReplicas || current,
     current,
     atLimit: (status.conditions ?? []).some(
       ({ type, status: it, reason }) =>

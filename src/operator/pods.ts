@@ -106,7 +106,9 @@ async function ask(poller: Poller, address: PodAddress, record: Record_): Promis
     record.heard = { known: true, answer };
   } catch (error) {
     const fault = error instanceof PollError ? error.fault : 'unreachable';
-    const sinceMs = record.heard.known ? Date.now() : record.heard.sinceMs;
+    const nowMs = Date.now();
+    // Not later than now, where the clock was set back.
+    const sinceMs = record.heard.known ? nowMs : Math.min(nowMs, record.heard.sinceMs);
     record.heard = { known: false, sinceMs, fault, last: record.last };
   }
 }

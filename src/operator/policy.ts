@@ -190,7 +190,7 @@ export const conditionTypes = {
   ScaleInProtected: {
     true: 'The deletion costs of the pods are in the order of their connections.',
     false: 'Pods are removed in an order that knows nothing of connections.',
-    unknown: 'Not every ready pod has answered yet.',
+    unknown: 'No ready pod has answered yet, or deletion costs are being taken away.',
   },
   DrainOverrun: {
     true: 'At least one pod would be killed before it has drained, if it were removed now.',

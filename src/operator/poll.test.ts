@@ -139,3 +139,14 @@ test('keeps apart what was refused and what was sent on', () => {
   const said = '{"connections":1,"refused":{"capacity":2,"rate":3,"moving":17}}';
   expect(decodeAnswer(said, 5)).toMatchObject({ refused: 5, refusedMoving: 17, atMs: 5 });
 });
+
+test('takes no number from which no others can be made: a rate of it would be none', () => {
+  const said =
+    '{"connections":1,"cpuSeconds":1e308,"drainSeconds":1e300,"ceiling":{"connections":1,"expiresInMs":-1}}';
+  expect(decodeAnswer(said, 0)).toMatchObject({
+    connections: 1,
+    cpuSeconds: undefined,
+    drainSeconds: undefined,
+    ceiling: undefined,
+  });
+});

@@ -28,7 +28,8 @@ export class PollError extends Error {
   }
 }
 
-const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
+const amount = z.number().min(0).max(Number.MAX_SAFE_INTEGER); // so that sums and rates stay numbers
+const count = amount.int();
 /** A field of the wrong kind is as good as none: only `connections` is a must. */
 const maybe = <T extends z.ZodType>(kind: T) => kind.optional().catch(undefined);
 
@@ -40,12 +41,12 @@ const body = z.object({
   accepted: maybe(count),
   refused: maybe(z.record(z.string(), count)),
   deliveries: maybe(count),
-  cpuSeconds: maybe(z.number().min(0)),
+  cpuSeconds: maybe(amount),
   movable: maybe(count),
   immovable: maybe(count),
-  drainSeconds: maybe(z.number().min(0)),
+  drainSeconds: maybe(amount),
   bus: maybe(z.string()),
-  ceiling: maybe(z.object({ connections: count, expiresInMs: z.number() }).nullable()),
+  ceiling: maybe(z.object({ connections: count, expiresInMs: amount }).nullable()),
   shed: maybe(z.object({ asked: count, moved: count, stayed: count, outstanding: count })),
 });
 
@@ -67,8 +68,8 @@ export function decodeAnswer(said: string, atMs: number): PodAnswer {
   const { refused, startedAt, bus, ...rest } = data;
   const { moving, ...others } = refused ?? {};
   return {
-    ...rest,
     atMs,
+    connections: rest.connections,
     maxConnections: rest.maxConnections,
     phase: rest.phase,
     startedAtMs: startedAt,

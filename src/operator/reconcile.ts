@@ -27,6 +27,8 @@ const OPERATOR = 'tidegate.dev/operator';
 export class Reconciler {
   readonly #settings: ReconcilerSettings;
   readonly #rounds = new Map<string, Rounds>();
+  /** Those that can be read, as of the last change. */
+  #policies: readonly Policy[] = [];
 
   constructor(settings: ReconcilerSettings) {
     this.#settings = settings;
@@ -44,8 +46,9 @@ export class Reconciler {
   /** Makes the rounds those of the policies as they are now. */
   sync(): void {
     const { policies, tokens } = this.#settings;
-    const found = new Map(this.#policies().map((policy) => [policy.uid, policy]));
     if (!policies.isComplete) return;
+    this.#policies = this.#read();
+    const found = new Map(this.#policies.map((policy) => [policy.uid, policy]));
     for (const [uid, rounds] of this.#rounds) {
       if (found.has(uid)) continue;
       this.#rounds.delete(uid);
@@ -60,14 +63,14 @@ export class Reconciler {
           new Rounds({ ...this.#settings, surroundings: (it) => this.#around(it) }, policy),
         );
     }
-    tokens.keepOnly([...found.values()]);
+    tokens.keepOnly(this.#policies);
   }
 
   async stop(): Promise<void> {
     await Promise.all([...this.#rounds.values()].map((rounds) => rounds.stop()));
   }
 
-  #policies(): Policy[] {
+  #read(): Policy[] {
     return this.#settings.policies.items.flatMap((object) => {
       if (!this.#isOurs(object)) return [];
       const decoded = decodeSpec(object.spec);
@@ -94,7 +97,7 @@ export class Reconciler {
   async #around(policy: Policy): Promise<Surroundings> {
     const { hpas, tokens, metricsApi } = this.#settings;
     const { kind, name } = policy.spec.targetRef;
-    const rivals = this.#policies().filter(
+    const rivals = this.#policies.filter(
       ({ uid, namespace, spec: { targetRef } }) =>
         uid !== policy.uid &&
         namespace === policy.namespace &&
@@ -106,8 +109,11 @@ export class Reconciler {
 
   #forget(rounds: Rounds): void {
     const { applier, report } = this.#settings;
-    applier.forget(rounds.policy.uid);
-    rounds.stop().catch((error) => report('end the rounds of a policy', error));
+    rounds
+      .stop()
+      .catch((error) => report('end the rounds of a policy', error))
+      // Not before: the last round may still write.
+      .finally(() => applier.forget(rounds.policy.uid));
   }
 }
 

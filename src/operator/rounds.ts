@@ -4,6 +4,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Report } from '../platform/logs.ts';
 import type { Applier } from './apply.ts';
+import { Clock } from './clock.ts';
 import { decide } from './decide.ts';
 import type { Memory } from './memory.ts';
 import { countMoves, forgetPolicy, measurePolicy, type OperatorMetrics } from './metrics.ts';
@@ -25,6 +26,7 @@ export class Rounds {
   readonly observer: Observer;
   readonly #settings: RoundsSettings;
   readonly #stop = new AbortController();
+  readonly #clock = new Clock();
   readonly #running: Promise<void>;
   #policy: Policy;
   #term: AbortSignal | undefined;
@@ -78,8 +80,10 @@ export class Rounds {
     const { surroundings, leads, metrics, applier } = this.#settings;
     const observation = await this.observer.round(policy, await surroundings(policy));
     const term = leads();
-    // What was remembered before another led is not true any more. The status, which that one wrote, is.
-    if (term !== this.#term) this.#memory = undefined;
+    // What was remembered before another led is not true any more. The status, which that one wrote, is. Nor do times of
+    // before mean anything once the clock was set.
+    const wasSet = this.#clock.wasSet();
+    if (term !== this.#term || wasSet) this.#memory = undefined;
     this.#term = term;
     if (term === undefined) {
       forgetPolicy(metrics, policy);
@@ -90,6 +94,7 @@ export class Rounds {
     this.#memory = decision.memory;
     const { workload, pods } = this.observer;
     await applier.apply(decision, { policy, workload, pods }, term);
+    if (term.aborted) return; // whoever leads now says it
     measurePolicy(metrics, policy, observation, decision.status);
     countMoves(metrics, policy, pods);
   }

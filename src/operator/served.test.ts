@@ -74,6 +74,10 @@ test('tells a pod’s last value for a minute, and then of no pod at all', () =>
     status: 503,
     message: expect.stringContaining('pod b'),
   });
+  // From a clock that was set back since: nobody knows how old it is.
+  expect(served(pods(NOW + 3_600_000)).query('chat', 'tidegate_connections', () => true)).toMatchObject({
+    status: 503,
+  });
   // Of others it still tells.
   expect(served(pods(0)).query('chat', 'tidegate_connections', ({ name }) => name === 'a')).toHaveProperty(
     'samples',

@@ -48,7 +48,8 @@ function unavailable(message: string): QueryResult {
 
 function sampleOf(pod: SeenPod, metric: ServedMetric, nowMs: number): Sample | undefined {
   const answer = pod.heard.known ? pod.heard.answer : pod.heard.last;
-  if (answer === undefined || nowMs - answer.atMs > MAX_AGE_MS) return undefined;
+  // Also where it comes from the future, because the clock was set back: nobody knows how old it is.
+  if (answer === undefined || Math.abs(nowMs - answer.atMs) > MAX_AGE_MS) return undefined;
   const value = metricOf(answer, pod.before, metric);
   return value === undefined ? undefined : { pod: pod.name, value, atMs: answer.atMs };
 }

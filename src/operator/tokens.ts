@@ -31,9 +31,9 @@ export class Tokens {
     if (adminTokenSecret === undefined) return namespace === this.#namespace ? this.#own() : undefined;
     const path = `/api/v1/namespaces/${namespace}/secrets/${adminTokenSecret}`;
     const cached = this.#read.get(path);
-    if (cached !== undefined && Date.now() - cached.atMs < CACHE_MS) return cached.token;
+    if (cached !== undefined && performance.now() - cached.atMs < CACHE_MS) return cached.token;
     const token = await this.#lookUp(path, cached?.token);
-    this.#read.set(path, { token, atMs: Date.now() });
+    this.#read.set(path, { token, atMs: performance.now() });
     return token;
   }
 

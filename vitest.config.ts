@@ -18,9 +18,9 @@ export default defineConfig({
     pool: 'forks',
     // More would starve the Redis servers that each file starts, and turn timings into noise.
     maxWorkers: 2,
-    // Three times what test/until.ts waits. Time-outs are to end what hangs, on a machine that is five times as slow too.
-    testTimeout: 180_000,
-    hookTimeout: 180_000,
+    // Several times what test/until.ts waits: time-outs are for what hangs, not for a machine that is five times as slow.
+    testTimeout: 300_000,
+    hookTimeout: 300_000,
     expect: { poll: { timeout: 60_000 } },
     reporters: ['default'],
     // A rejection that nobody handles is a bug in the gateway, also when every test passes.

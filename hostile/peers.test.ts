@@ -7,7 +7,7 @@ import { Crowd, many } from './peers.ts';
 import { openStage } from './stage.ts';
 
 const UPGRADE_RATE = 100;
-const settings = { PING_INTERVAL_SECONDS: '3', PONG_TIMEOUT_SECONDS: '2', MAX_CONNECTIONS_PER_USER: '0' };
+const settings = { PING_INTERVAL_SECONDS: '5', PONG_TIMEOUT_SECONDS: '4', MAX_CONNECTIONS_PER_USER: '0' };
 const [open, limited, patient] = await Promise.all([
   openStage('peers', settings),
   // The limit that a gateway has unless it is told otherwise, and a proxy that says who comes.

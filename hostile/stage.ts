@@ -68,7 +68,9 @@ export async function openStage(
         await until(async () => (await gateway.metric('tidegate_connections')) === 2, {
           what: 'all but the bystanders to be gone',
         });
-        expect(await gateway.metric('tidegate_backlog_bytes')).toBe(0);
+        await until(async () => (await gateway.metric('tidegate_backlog_bytes')) === 0, {
+          what: 'nothing to wait for anybody',
+        });
         expect(gateway.log.slice(from.log).filter(({ level = 0 }) => level >= 50)).toEqual([]);
         expect(await gateway.metric('tidegate_errors_total', { code: 'internal' })).toBe(0);
         expect((await fetch(`${gateway.adminUrl}/readyz`)).status).toBe(200);

@@ -22,7 +22,7 @@ const USAGE = `Usage: npm run bench:capacity -- [options]
   --seconds N      of each measurement (3)
   --only PART,...  redis, full, gateway
   --patient        wait until nobody else uses the machine, and measure again what was disturbed
-  --docs           put the tables into docs/capacity.md
+  --docs           put the tables into docs/capacity.md: all of them, so not with --only
   --json FILE      keep every raw value
 `;
 
@@ -101,11 +101,18 @@ if (options.help) {
 const seconds = Number(options.seconds);
 const rounds = Number(options.rounds);
 const only = options.only.split(',');
+const isWhole = PARTS.every((part) => only.includes(part));
+const unknown = only.find((part) => !PARTS.some((known) => known === part));
+if (unknown !== undefined || !(seconds > 0) || !(rounds >= 1) || (options.docs && !isWhole)) {
+  console.error(unknown === undefined ? 'Too little is asked for.' : `There is no part ${unknown}.`);
+  console.error(`\n${USAGE}`);
+  process.exit(2);
+}
 const cores = chooseCores();
 const tools = prepareTools();
 const { redisServer } = tools;
-if (process.platform !== 'linux' || redisServer === undefined || !(seconds > 0) || !(rounds >= 1)) {
-  console.error(`This needs Linux, for /proc, and redis-server on the PATH.\n\n${USAGE}`);
+if (process.platform !== 'linux' || redisServer === undefined) {
+  console.error('This needs Linux, for /proc, and redis-server on the PATH.');
   process.exit(2);
 }
 
@@ -327,7 +334,7 @@ function report(): string {
     ...(only.includes('redis') ? ['', ...redisTable()] : []),
     ...(only.includes('full') ? ['', ...fullTable()] : []),
     ...(only.includes('gateway') ? ['', ...gatewayTable()] : []),
-    ...['', ...constantsTable()],
+    ...(isWhole ? ['', ...constantsTable()] : []),
   ].join('\n');
 }
 

@@ -328,8 +328,8 @@ function report(): string {
   const lost = sum(taken.map(({ values }) => values.lost ?? 0));
   return [
     `Measured ${new Date().toISOString().slice(0, 10)} on ${machine()}, in ${minutes} min: medians of`,
-    `${rounds} interleaved rounds of ${seconds} s a measurement. ${disturbed} of ${taken.length} measurements were disturbed by other`,
-    `processes, and are left out where other rounds were not. Lost in all: ${lost} messages.`,
+    `${rounds} interleaved ${rounds === 1 ? 'round' : 'rounds'} of ${seconds} s a measurement. ${disturbed} of ${taken.length} measurements were disturbed by other`,
+    `processes, and are left out where other rounds were not. Missing when a measurement was over: ${lost} messages.`,
     ...failures.map((failure) => `Failed: ${failure}.`),
     ...(only.includes('redis') ? ['', ...redisTable()] : []),
     ...(only.includes('full') ? ['', ...fullTable()] : []),

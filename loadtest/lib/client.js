@@ -860,7 +860,7 @@ var ASK_AGAIN_MS = 100;
 function connect(options) {
   return new Client(options, system);
 }
-var _settings5, _platform6, _events2, _outbox, _tokens, _owner3, _offOnline, _onAbort, _state, _user, _link3, _opening, _leaving, _going, _gone2, _opens, _attempt3, _retryTimer2, _stableTimer, _leaveTimer, _pauseTimer, _direct, _subscriptions, _closedBy, _closing, _Client_instances, open_fn, welcomed_fn, goOver_fn2, pause_fn, leaveBy_fn, leave_fn, left_fn, ended_fn, retry_fn, openAfter_fn, goodbye_fn, renewToken_fn, close_fn, setState_fn, received_fn, fail_fn2, streams_fn, ask_fn;
+var _settings5, _platform6, _events2, _outbox, _tokens, _owner3, _offOnline, _onAbort, _state, _user, _link3, _opening, _leaving, _going, _gone2, _opens, _attempt3, _retryTimer2, _stableTimer, _leaveTimer, _pauseTimer, _direct, _subscriptions, _closedBy, _closing, _Client_instances, open_fn, welcomed_fn, goOver_fn2, pause_fn, leaveBy_fn, leave_fn, left_fn, ended_fn, retry_fn, stay_fn, openAfter_fn, goodbye_fn, renewToken_fn, close_fn, setState_fn, received_fn, fail_fn2, streams_fn, ask_fn;
 var Client = class {
   /** Use {@link connect}. Tests bring a platform of their own. */
   constructor(options, platform) {
@@ -1110,7 +1110,7 @@ retry_fn = function(reason) {
   if (going?.mayStay) {
     const waitMs2 = __privateGet(this, _settings5).backoffMs * (0.5 + __privateGet(this, _platform6).random());
     const isLast = ++going.tries === MAX_TRIES || __privateGet(this, _platform6).now() + waitMs2 > going.untilMs;
-    if (isLast) __privateSet(this, _going, void 0);
+    if (isLast) __privateMethod(this, _Client_instances, stay_fn).call(this);
     else __privateMethod(this, _Client_instances, openAfter_fn).call(this, waitMs2);
     return;
   }
@@ -1118,6 +1118,13 @@ retry_fn = function(reason) {
   const waitMs = hint ? Number(hint) : backoffMs(__privateGet(this, _settings5), __privateWrapper(this, _attempt3)._++, __privateGet(this, _platform6).random());
   __privateMethod(this, _Client_instances, openAfter_fn).call(this, waitMs);
   if (__privateGet(this, _link3) === void 0) __privateMethod(this, _Client_instances, setState_fn).call(this, "reconnecting", reason, waitMs);
+};
+/** Says that it has found no other pod, so that another client can be asked. A gateway that does not know the command
+ * refuses it, which changes nothing. */
+stay_fn = function() {
+  __privateSet(this, _going, void 0);
+  __privateGet(this, _link3)?.request('{"type":"stay"}', () => {
+  });
 };
 openAfter_fn = function(ms) {
   __privateSet(this, _opens, __privateGet(this, _opens) + 1);

@@ -1159,7 +1159,9 @@ describe('being asked to move', () => {
       await platform.pass(1);
     }
     expect(sockets).toHaveLength(9);
+    expect(first.take()).toEqual([]);
     sockets[8]?.end(1006);
+    expect(first.take()).toEqual([{ type: 'stay', ref: expect.any(Number) }]);
     await platform.pass(20_000);
     expect(sockets).toHaveLength(9);
     expect(new Set(sockets.slice(1).map(({ url }) => url)).size).toBe(1);

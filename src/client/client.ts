@@ -363,7 +363,7 @@ export class Client {
     if (going?.mayStay) {
       const waitMs = this.#settings.backoffMs * (0.5 + this.#platform.random());
       const isLast = ++going.tries === MAX_TRIES || this.#platform.now() + waitMs > going.untilMs;
-      if (isLast) this.#going = undefined;
+      if (isLast) this.#stay();
       else this.#openAfter(waitMs);
       return;
     }
@@ -371,6 +371,13 @@ export class Client {
     const waitMs = hint ? Number(hint) : backoffMs(this.#settings, this.#attempt++, this.#platform.random());
     this.#openAfter(waitMs);
     if (this.#link === undefined) this.#setState('reconnecting', reason, waitMs);
+  }
+
+  /** Says that it has found no other pod, so that another client can be asked. A gateway that does not know the command
+   * refuses it, which changes nothing. */
+  #stay(): void {
+    this.#going = undefined;
+    this.#link?.request('{"type":"stay"}', () => {});
   }
 
   #openAfter(ms: number): void {

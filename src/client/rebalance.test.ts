@@ -289,7 +289,8 @@ it('stays where it is where every try is refused, and misses nothing', async () 
   await until(async () => (await tries()) === 8 * members.length, {
     what: 'all of them to have tried eight times',
   });
-  expect(await look(full)).toMatchObject({ connections: 10, shed: { asked: 10, moved: 0, outstanding: 10 } });
+  await until(async () => (await look(full)).shed.stayed === 10, { what: 'all of them to have said so' });
+  expect(await look(full)).toMatchObject({ connections: 10, shed: { asked: 10, moved: 0, outstanding: 0 } });
   expect(members.map(({ moves }) => moves)).toEqual(Array(10).fill(0));
   await check();
 });

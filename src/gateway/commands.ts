@@ -124,6 +124,10 @@ export class Commands {
       case 'sync':
         await this.#options.hub.catchUp(connection);
         return { ok: {} };
+      case 'stay':
+        // Who cannot move has no say in it.
+        connection.stays = connection.moves;
+        return { ok: {} };
     }
   }
 

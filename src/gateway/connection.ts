@@ -79,6 +79,8 @@ export class Connection {
   closedWith: number | undefined = undefined;
   /** When it was last asked to move, in ms of a monotonic clock. */
   askedAtMs: number | undefined = undefined;
+  /** It has said since then that it found no other pod. */
+  stays = false;
 
   messagesIn = 0;
   messagesOut = 0;

@@ -75,6 +75,23 @@ test('asks as many as are above the ceiling to move, tells nobody else, and clos
     expect(await gateway.metric('tidegate_shed_total', { result })).toBe(count);
 });
 
+test('counts who says so as staying at once, and asks others in their place', async () => {
+  const gateway = await start();
+  const clients = await connect(gateway, 6);
+  await setCeiling(gateway, { connections: 4, shedPerSecond: 1000 });
+  await until(() => asked(clients).length === 2, { what: 'two to be asked' });
+  const [first] = asked(clients);
+  expect(await first?.call({ type: 'stay' })).toMatchObject({ type: 'ok' });
+  await until(() => asked(clients).length === 3, { what: 'another to be asked' });
+  expect((await look(gateway)).shed).toMatchObject({ asked: 3, moved: 0, stayed: 1, outstanding: 2 });
+  // Who is not asked says nothing by it.
+  const calm = clients.find((it) => goodbyeOf(it) === undefined);
+  expect(await calm?.call({ type: 'stay' })).toMatchObject({ type: 'ok' });
+  await setCeiling(gateway, { connections: 0, shedPerSecond: 1000 });
+  await until(() => asked(clients).length === 6, { what: 'everybody to be asked' });
+  expect((await look(gateway)).shed).toMatchObject({ asked: 6, stayed: 1, outstanding: 5 });
+});
+
 test('never has more outstanding than there are above the ceiling, also when others leave by themselves', async () => {
   const gateway = await start();
   const clients = await connect(gateway, 12);

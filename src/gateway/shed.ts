@@ -15,7 +15,8 @@ const STEP_MS = 200;
 const GIVE_UP_MS = 15_000;
 const ASK_AGAIN_MS = 60_000;
 
-/** A try that a client has begun before it gives up may end so much later: until then it may still leave. */
+/** A try that a client has begun before it gives up may end so much later: until then it may still leave, unless it says
+ * that it stays. */
 const LAST_TRY_MS = 15_000;
 
 /** A client that cannot move is closed so long after its goodbye. */
@@ -143,6 +144,7 @@ export class Shedder {
 
   #ask(connection: Connection, nowMs: number): void {
     connection.askedAtMs = nowMs;
+    connection.stays = false;
     this.#allowance -= 1;
     this.#counts.asked += 1;
     this.#metrics.shed.inc({ result: 'asked' });
@@ -169,7 +171,7 @@ export class Shedder {
     for (const [connection, untilMs] of this.#outstanding) {
       if (connection.hasEnded)
         this.#became(connection, connection.closedWith === undefined ? 'moved' : 'closed');
-      else if (nowMs < untilMs || !connection.isOpen) continue;
+      else if ((nowMs < untilMs && !connection.stays) || !connection.isOpen) continue;
       else if (connection.moves) this.#became(connection, 'stayed');
       else this.#close(connection, Math.round(Math.random() * MAX_HINT_MS));
     }

@@ -32,7 +32,8 @@ export type Command =
   | { type: 'presence'; ref?: Ref; channel: string }
   | { type: 'refresh'; ref?: Ref; token: string }
   | { type: 'ping'; ref?: Ref }
-  | { type: 'sync'; ref?: Ref };
+  | { type: 'sync'; ref?: Ref }
+  | { type: 'stay'; ref?: Ref };
 
 /** A text that is no command: the error to answer with, and the ref if one could be read. */
 export interface Undecodable {
@@ -128,6 +129,7 @@ export function decodeCommand(text: string): Command | Undecodable {
       return { type: 'refresh', ...withRef, token: fields.token };
     case 'ping':
     case 'sync':
+    case 'stay':
       return { type: fields.type, ...withRef };
     default:
       return undecodable(ref, 'unknown_type');

@@ -6,7 +6,8 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { stringify } from 'yaml';
 import { z } from 'zod';
-import { conditionTypes, MAX_STATUS_PODS, policyResource, specSchema } from '../src/operator/policy.ts';
+import { conditionTypes } from '../src/operator/conditions.ts';
+import { MAX_STATUS_PODS, policyResource, specSchema } from '../src/operator/policy.ts';
 import { version } from '../src/platform/version.ts';
 
 type Json = { readonly [key: string]: unknown };

@@ -3,7 +3,7 @@
 
 import type { Report } from '../platform/logs.ts';
 import type { Decision, PolicyEvent } from './decision.ts';
-import type { Kube } from './kube.ts';
+import { type Kube, microTime } from './kube.ts';
 import type { OperatorMetrics } from './metrics.ts';
 import type { WorkloadObject } from './objects.ts';
 import { DELETION_COST, type SeenPod } from './pods.ts';
@@ -124,12 +124,11 @@ export class Applier {
             uid: workload.metadata.uid,
           };
     const { namespace } = policy;
-    const now = new Date().toISOString().replace('Z', '000Z');
     await this.#settings.kube.create(
       `/apis/events.k8s.io/v1/namespaces/${namespace}/events`,
       {
         metadata: { generateName: `${about.name}-`, namespace },
-        eventTime: now,
+        eventTime: microTime(new Date()),
         reportingController: 'tidegate.dev/operator',
         reportingInstance: this.#settings.identity,
         type: event.type,

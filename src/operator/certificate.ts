@@ -10,8 +10,9 @@ import {
   SubjectAlternativeNameExtension,
   X509CertificateGenerator,
 } from '@peculiar/x509';
-import type { Kube, KubeObject } from './kube.ts';
+import type { Kube } from './kube.ts';
 import type { KeyPair } from './metrics-api.ts';
+import type { SecretObject } from './objects.ts';
 
 const DAY_MS = 86_400_000;
 const LIFE_DAYS = 90;
@@ -24,17 +25,13 @@ export interface StoredCertificate extends KeyPair {
   readonly trust: string;
 }
 
-interface Secret extends KubeObject {
-  readonly data?: Readonly<Record<string, string>>;
-}
-
 /** The Secret's certificate. Undefined: it holds none that can be used for this name. */
 export async function readCertificate(
   kube: Kube,
   path: string,
   dnsName: string,
 ): Promise<{ stored: StoredCertificate | undefined; resourceVersion: string }> {
-  const { data = {}, metadata } = await kube.get<Secret>(path);
+  const { data = {}, metadata } = await kube.get<SecretObject>(path);
   const [certificate, key, trust] = ['tls.crt', 'tls.key', 'ca.crt'].map((name) =>
     Buffer.from(data[name] ?? '', 'base64').toString(),
   ) as [string, string, string];

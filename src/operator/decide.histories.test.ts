@@ -19,8 +19,8 @@ import {
   TIMEOUT_MS,
   unbiased,
 } from '../../test/histories.ts';
+import { conditionTypes, reasons } from './conditions.ts';
 import { decide } from './decide.ts';
-import { conditionTypes, reasons } from './policy.ts';
 
 test(
   'Ceilings come from complete data, at good times, never below the fair share, and at a bounded rate',

@@ -1,9 +1,10 @@
 import { expect, test } from 'vitest';
 import { anAnswer, anObservation, aPod, aPolicy, aSilentPod, NOW_MS } from '../../test/observation.ts';
+import type { ConditionType } from './conditions.ts';
 import { decide, decideInvalid } from './decide.ts';
 import type { Decision } from './decision.ts';
 import type { Observation, Pod } from './observation.ts';
-import type { ConditionType, Policy } from './policy.ts';
+import type { Policy } from './policy.ts';
 
 const ROUND_MS = 5000;
 

@@ -2,13 +2,14 @@
 // here reads a clock or rolls dice, so that a simulator can put it through years of bad days.
 
 import { takeCensus } from './census.ts';
+import type { Condition, ConditionType, Verdict } from './conditions.ts';
 import type { Decision, PolicyEvent } from './decision.ts';
 import { deletionCosts } from './deletion-cost.ts';
 import { drainGuard } from './drain-guard.ts';
 import { type Memory, memoryFrom, recall } from './memory.ts';
 import type { Observation, Rival } from './observation.ts';
 import { namesOf } from './obstacles.ts';
-import type { Condition, ConditionType, Policy } from './policy.ts';
+import type { Policy } from './policy.ts';
 import { rebalance } from './rebalance.ts';
 import {
   balancedVerdict,
@@ -18,7 +19,6 @@ import {
   readyVerdict,
   rebalancingVerdict,
   statusOf,
-  type Verdict,
 } from './status.ts';
 
 /**

@@ -2,15 +2,13 @@
 // write is a call to the API server, so they are written only when the order of the pods has clearly changed.
 
 import type { Census } from './census.ts';
+import type { Verdict } from './conditions.ts';
 import type { DeletionCostOrder } from './decision.ts';
 import type { Answer, Observation, Pod } from './observation.ts';
-import type { Condition, Policy, Reason } from './policy.ts';
+import type { Policy } from './policy.ts';
 
-export interface DeletionCostDecision {
+export interface DeletionCostDecision extends Verdict {
   readonly orders: readonly DeletionCostOrder[];
-  readonly status: Condition['status'];
-  readonly reason: Reason;
-  readonly message: string;
 }
 
 /** A pod is clearly fuller than another if it has this share more, and this many. */

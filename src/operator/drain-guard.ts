@@ -1,15 +1,9 @@
 // The drain guard: tells which pods would be killed before they have drained, while there is time to mend it.
 
 import type { Census } from './census.ts';
+import type { Verdict } from './conditions.ts';
 import type { Observation } from './observation.ts';
 import { namesOf } from './obstacles.ts';
-import type { Condition, Reason } from './policy.ts';
-
-export interface DrainDecision {
-  readonly status: Condition['status'];
-  readonly reason: Reason;
-  readonly message: string;
-}
 
 /** What ending the process takes after its drain. */
 const SLACK_SECONDS = 2;
@@ -18,10 +12,7 @@ const SLACK_SECONDS = 2;
  * A pod that tells drainSeconds is done by then, whatever it holds, so that only the grace period can be too short.
  * One that does not is as fast as pods were seen draining.
  */
-export function drainGuard(
-  { workload }: Observation,
-  { members, drainPacePerSecond }: Census,
-): DrainDecision {
+export function drainGuard({ workload }: Observation, { members, drainPacePerSecond }: Census): Verdict {
   if (workload === undefined) {
     return { status: 'Unknown', reason: 'TargetNotFound', message: 'there is no workload' };
   }

@@ -2,11 +2,11 @@
 // that it should have, and how fast it may go.
 
 import type { Census, Member } from './census.ts';
+import type { Reason } from './conditions.ts';
 import { type Evenness, hundredths } from './evenness.ts';
 import { PROBE_PER_POD } from './levels.ts';
 import type { Episode, RebalanceMemory } from './memory.ts';
 import { ROUND_MS } from './observation.ts';
-import type { Reason } from './policy.ts';
 
 /** What of a round matters to an episode. */
 export interface Facts {

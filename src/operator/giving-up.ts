@@ -1,10 +1,11 @@
 // Giving up: how it is seen that moving is in vain, and when it is tried again. A load balancer that was mended tells
 // nobody, so that nothing is given up for good.
 
+import type { Reason } from './conditions.ts';
 import { type Facts, totalOf } from './episode.ts';
 import { type Evenness, weightOf } from './evenness.ts';
 import type { Episode, Ineffective, Past } from './memory.ts';
-import type { PolicySpec, Reason } from './policy.ts';
+import type { PolicySpec } from './policy.ts';
 
 /** Why moving is given up, and what may be wrong. */
 export const WHY_NOT = {

@@ -3,7 +3,7 @@
 
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Report } from '../platform/logs.ts';
-import { isConflict, isNotFound, type Kube, type KubeObject } from './kube.ts';
+import { isConflict, isNotFound, type Kube, type KubeObject, microTime } from './kube.ts';
 
 /** As in Kubernetes' own components: how long a lease is good for whoever watches it, how long its holder relies on
  * it without renewing, and how often it is renewed or looked at. */
@@ -166,9 +166,4 @@ export class Leader {
       spec: { holderIdentity: '', leaseDurationSeconds: 1, renewTime: microTime(new Date()) },
     });
   }
-}
-
-/** As a Lease wants it: with six digits. With three, as dates have them here, it is refused. */
-function microTime(date: Date): string {
-  return date.toISOString().replace('Z', '000Z');
 }

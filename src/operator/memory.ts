@@ -1,7 +1,8 @@
 // What the operator remembers of a policy from one round to the next. It is plain data and may be lost at any time,
 // with the leader that held it: then the policy's own status says what matters.
 
-import type { Condition, Policy, Reason, RebalanceStatus } from './policy.ts';
+import type { Condition, Reason } from './conditions.ts';
+import type { Policy, RebalanceStatus } from './policy.ts';
 
 export interface Memory {
   /** The workload that it is about, as `kind/name`. */

@@ -2,9 +2,10 @@
 
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from '@prometheus-io/client';
 import type { Reading } from '../platform/metrics.ts';
+import { conditionTypes } from './conditions.ts';
 import type { Observation } from './observation.ts';
 import type { SeenPod } from './pods.ts';
-import { conditionTypes, type Policy, type PolicyStatus } from './policy.ts';
+import type { Policy, PolicyStatus } from './policy.ts';
 
 export type OperatorMetrics = ReturnType<typeof createOperatorMetrics>;
 

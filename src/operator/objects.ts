@@ -60,3 +60,7 @@ export interface PolicyObject extends KubeObject {
   readonly spec?: unknown;
   readonly status?: unknown;
 }
+
+export interface SecretObject extends KubeObject {
+  readonly data?: Readonly<Record<string, string>>;
+}

@@ -1,9 +1,10 @@
 // Obstacles: everything that forbids moving connections now, in the order in which people should be told.
 
 import type { Census, Silent } from './census.ts';
+import type { Reason } from './conditions.ts';
 import type { Evenness } from './evenness.ts';
 import type { Observation } from './observation.ts';
-import { durationSeconds, type Policy, type Reason } from './policy.ts';
+import { durationSeconds, type Policy } from './policy.ts';
 import { isOpen } from './window.ts';
 
 export interface Obstacle {

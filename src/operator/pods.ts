@@ -24,7 +24,7 @@ export interface SeenPod extends Pod {
 }
 
 /** What is remembered of a pod from round to round. */
-interface Record_ {
+interface PodRecord {
   heard: Heard;
   before: PodAnswer | undefined;
   last: PodAnswer | undefined;
@@ -32,7 +32,7 @@ interface Record_ {
 
 export class Pods {
   readonly #watched: Watched<PodObject>;
-  #records = new Map<string, Record_>();
+  #records = new Map<string, PodRecord>();
 
   constructor(settings: Omit<WatchedSettings, 'path'> & { readonly kube: Kube; readonly namespace: string }) {
     const { namespace, ...rest } = settings;
@@ -50,8 +50,8 @@ export class Pods {
   /** Asks all pods that can be asked, and waits for the slowest. */
   async poll(poller: Poller, port: number, token: string | undefined): Promise<void> {
     const objects = this.#watched.items;
-    const records = new Map<string, Record_>();
-    const asked: { address: PodAddress; record: Record_ }[] = [];
+    const records = new Map<string, PodRecord>();
+    const asked: { address: PodAddress; record: PodRecord }[] = [];
     for (const pod of objects) {
       const { uid } = pod.metadata;
       const record = this.#records.get(uid) ?? {
@@ -98,7 +98,7 @@ export class Pods {
   }
 }
 
-async function ask(poller: Poller, address: PodAddress, record: Record_): Promise<void> {
+async function ask(poller: Poller, address: PodAddress, record: PodRecord): Promise<void> {
   try {
     const answer = await poller.ask(address);
     record.before = record.last;

@@ -2,6 +2,7 @@
 // another, each of which begins only above maxSkew and ends far below it, so that it never swings.
 
 import type { Census, Member } from './census.ts';
+import type { Reason } from './conditions.ts';
 import type { CeilingOrder, PodRef, PolicyEvent } from './decision.ts';
 import {
   asKind,
@@ -28,7 +29,7 @@ import {
   plainObstacle,
   silenceObstacle,
 } from './obstacles.ts';
-import type { Policy, Reason } from './policy.ts';
+import type { Policy } from './policy.ts';
 
 /** What this round does about moving. */
 export interface RebalanceDecision {
@@ -206,8 +207,10 @@ class Round {
     const rules = this.#policy.spec.rebalance;
     const plan = planOf(this.#facts, episode);
     const all = levels(this.#members, new Set(this.#members), evenness, rules, plan);
-    const emptier = all.filter(({ member, ceiling }) => member.answer.connections < ceiling).map(memberOf);
-    const receiving = emptier.filter(({ receivedAtMs }) => this.#nowMs - (receivedAtMs ?? 0) < RECEIVING_MS);
+    const receiving = all
+      .filter(({ member, ceiling }) => member.answer.connections < ceiling)
+      .map(({ member }) => member)
+      .filter(({ receivedAtMs }) => this.#nowMs - (receivedAtMs ?? 0) < RECEIVING_MS);
     const now = this.#withNearlyEven(evenness, episode);
     if (this.#isDone(all, now)) return this.#finish(evenness, now, before);
 
@@ -413,8 +416,4 @@ function describe({ fair, skew, fullest }: Evenness, { spec }: Policy): string {
 function closed({ last, resume }: RebalanceMemory, outcome: Reason, nowMs: number): RebalanceMemory['last'] {
   if (!resume || last === undefined || last.outcome !== undefined) return last;
   return { ...last, outcome, finishedAt: new Date(nowMs).toISOString() };
-}
-
-function memberOf({ member }: Level): Member {
-  return member;
 }

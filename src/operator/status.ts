@@ -1,28 +1,13 @@
 // The status of a policy: its conditions, and what people want to see at a glance.
 
 import type { Census } from './census.ts';
+import type { Condition, ConditionType, Verdict } from './conditions.ts';
 import type { DeletionCostDecision } from './deletion-cost.ts';
 import { hundredths } from './evenness.ts';
 import type { Observation } from './observation.ts';
 import { namesOf, silenceObstacle } from './obstacles.ts';
-import {
-  type Condition,
-  type ConditionStatus,
-  type ConditionType,
-  MAX_STATUS_PODS,
-  type PodStatus,
-  type Policy,
-  type PolicyStatus,
-  type Reason,
-} from './policy.ts';
+import { MAX_STATUS_PODS, type PodStatus, type Policy, type PolicyStatus } from './policy.ts';
 import type { RebalanceDecision } from './rebalance.ts';
-
-/** What a condition says, before it is known since when. */
-export interface Verdict {
-  readonly status: ConditionStatus;
-  readonly reason: Reason;
-  readonly message: string;
-}
 
 /** Gives each verdict its time: that at which its status last changed. */
 export function conditionsFrom(

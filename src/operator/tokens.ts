@@ -1,17 +1,14 @@
 // The tokens that pods ask for on their admin port. One is the operator's own, for pods in its own namespace; for others
 // their policy names a Secret beside it. A token never leaves the namespace that it came from.
 
-import { isNotFound, type Kube, KubeError, type KubeObject } from './kube.ts';
+import { isNotFound, type Kube, KubeError } from './kube.ts';
+import type { SecretObject } from './objects.ts';
 import type { Policy } from './policy.ts';
 
 /** The key in any such Secret. It is fixed, so that a policy cannot make the operator send out something else. */
 const KEY = 'admin-token';
 
 const CACHE_MS = 30_000;
-
-interface Secret extends KubeObject {
-  readonly data?: Readonly<Record<string, string>>;
-}
 
 export class Tokens {
   readonly #kube: Kube;
@@ -49,7 +46,7 @@ export class Tokens {
 
   async #lookUp(path: string, before: string | undefined): Promise<string | undefined> {
     try {
-      const { data = {} } = await this.#kube.get<Secret>(path);
+      const { data = {} } = await this.#kube.get<SecretObject>(path);
       return (
         Buffer.from(data[KEY] ?? '', 'base64')
           .toString()

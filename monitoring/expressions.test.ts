@@ -1,3 +1,6 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
   hasPrometheus,
@@ -13,6 +16,12 @@ import { allExpressions, filled } from './expressions.ts';
 import { type Load, startLoad } from './load.ts';
 import { ruleGroups } from './rules.ts';
 
+// A gateway that watches a file says whether it can use it.
+const folder = mkdtempSync(join(tmpdir(), 'tidegate-expressions-'));
+const keys = join(folder, 'keys');
+writeFileSync(keys, 'key-of-the-expressions-01\n');
+afterAll(() => rmSync(folder, { recursive: true }));
+
 describe(`in a real Prometheus that scrapes real gateways under load${withPrometheus}`, () => {
   let load: Load;
   let prometheus: TestPrometheus;
@@ -22,6 +31,7 @@ describe(`in a real Prometheus that scrapes real gateways under load${withPromet
     [load, prometheus] = await Promise.all([
       // Every message is traced. Nobody takes the traces, and the exemplars are there all the same.
       startLoad(2, 10, {
+        API_KEYS_FILE: keys,
         OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:9',
         OTEL_TRACES_SAMPLER: 'always_on',
       }),

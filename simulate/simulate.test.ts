@@ -1,6 +1,7 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterAll, expect, test } from 'vitest';
 import { historyFromCsv, historyOf, type ShapeName, shapes } from './history.ts';
 import { defaultRules } from './hpa.ts';
@@ -41,19 +42,14 @@ test('pods follow the clients: up at once, and down by one a grace period after 
 });
 
 test('its replicas agree with those of a recorded real autoscaler within one sync period', () => {
-  const text = readFileSync(new URL('./recordings/hpa-1.35.csv', import.meta.url), 'utf8');
-  const recorded = text.split('\n').flatMap((line) => {
-    const [second, , desired] = line.split(',').map(Number);
-    return /^\d/.test(line) && second !== undefined && desired !== undefined ? [{ second, desired }] : [];
-  });
-  const steps = changes(recorded).map(({ desired }) => desired);
-  expect(steps).toEqual([4, 6, 8, 7, 6, 5, 4, 6]);
+  const recorded = changes(recordedMoments('hpa-1.35.csv'));
+  expect(recorded.map(({ desired }) => desired)).toEqual([4, 6, 8, 7, 6, 5, 4, 6]);
 
   const usual = settingsOf();
   const up = { type: 'Pods', value: 2, periodSeconds: 25 } as const;
   const settings: Settings = {
     ...usual,
-    history: historyFromCsv('hpa-1.35.csv', text),
+    history: historyFromCsv('hpa-1.35.csv', readFileSync(recordings('hpa-1.35.csv'), 'utf8')),
     hpa: {
       ...usual.hpa,
       maxReplicas: 8,
@@ -73,14 +69,54 @@ test('its replicas agree with those of a recorded real autoscaler within one syn
     world: { ...usual.world, startSeconds: 12, preStopSeconds: 0, drainSeconds: 0 },
   };
   const simulated = changes(simulate(settings, 1).moments);
-  expect(simulated.map(({ desired }) => desired)).toEqual(steps);
-  for (const [index, { second }] of changes(recorded).entries()) {
-    expect(Math.abs(second - (simulated[index]?.second ?? 0))).toBeLessThanOrEqual(15);
+  expect(simulated.map(({ desired }) => desired)).toEqual(recorded.map(({ desired }) => desired));
+  for (const [index, { second }] of recorded.entries()) {
+    expect(Math.abs(second - (simulated[index]?.second ?? 0))).toBeLessThanOrEqual(settings.syncSeconds);
   }
 });
 
+test('its replicas agree with those of a cluster where real connections, gateways and operator made the metric', () => {
+  const recorded = recordedMoments('cluster-1.35.csv');
+  expect(changes(recorded).length).toBeGreaterThan(6);
+  const settings = settingsOf(
+    ...['--history', recordings('cluster-1.35.csv'), '--values', recordings('cluster-values.yaml')],
+    ...['--sync', '2', '--metrics', '5', '--start', '4', '--balancer', 'random'],
+  );
+  const simulated = simulate(settings, 1).moments;
+  // The autoscaler looks every two seconds at what the operator has asked for every five, so that clients who come
+  // within seconds may make one step or two.
+  const seconds = settings.syncSeconds + settings.metricsSeconds;
+  expect(outside(recorded, simulated, seconds)).toEqual([]);
+  expect(outside(simulated, recorded, seconds)).toEqual([]);
+});
+
+/** The moments at which one wanted fewer or more pods than the other within so many seconds. */
+function outside(one: readonly Change[], other: readonly Change[], seconds: number): readonly Change[] {
+  return one.filter(({ second, desired }) => {
+    const near = other.filter((it) => Math.abs(it.second - second) <= seconds).map((it) => it.desired);
+    return desired < Math.min(...near) || desired > Math.max(...near);
+  });
+}
+
+const recordings = (file: string) => fileURLToPath(new URL(`./recordings/${file}`, import.meta.url));
+
+/** What was wanted at a moment, or from then on. */
+interface Change {
+  readonly second: number;
+  readonly desired: number;
+}
+
+/** How many pods a real autoscaler wanted at each second. */
+function recordedMoments(file: string): Change[] {
+  const lines = readFileSync(recordings(file), 'utf8').split('\n');
+  return lines.flatMap((line) => {
+    const [second, , desired] = line.split(',').map(Number);
+    return /^\d/.test(line) && second !== undefined && desired !== undefined ? [{ second, desired }] : [];
+  });
+}
+
 /** When the number of pods changed, and to what. */
-function changes(moments: readonly { second: number; desired: number }[]) {
+function changes(moments: readonly Change[]): Change[] {
   return moments.filter(({ desired }, index) => index > 0 && desired !== moments[index - 1]?.desired);
 }
 

@@ -1,6 +1,6 @@
-// The manifests for those who do not use Helm: k8s/base, k8s/smoke, k8s/crd and what k8s/overlays changes of them, made from the
-// chart and the values.yaml beside them. Writes them, or with --check says which are stale, and compares what kustomize
-// makes of each overlay with what the chart renders. Without helm there is nothing to compare with, and it says so.
+// The manifests for those who do not use Helm: k8s/base, k8s/smoke, k8s/crd and what k8s/overlays changes of them, made
+// from the chart and the values.yaml beside them. Writes them, or with --check says which are stale, and compares what
+// kustomize makes of each overlay with what the chart renders. Without helm there is nothing to compare with, and it says so.
 
 import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';

@@ -7,6 +7,12 @@ import { addressOf } from './cluster.ts';
 import { apply, kubectl } from './programs.ts';
 import type { Space } from './space.ts';
 
+const image =
+  process.env.E2E_ADAPTER_IMAGE || 'registry.k8s.io/prometheus-adapter/prometheus-adapter:v0.12.0';
+
+/** Whether there is an image of it: whoever has none says so. */
+export const hasAdapter = image !== 'none';
+
 const NAME = 'prometheus-adapter';
 const API_SERVICE = 'v1beta1.custom.metrics.k8s.io';
 const exampleValues = new URL('../k8s/examples/prometheus-adapter/adapter-values.yaml', import.meta.url);
@@ -75,9 +81,7 @@ export async function startAdapter({ namespace, say }: Space): Promise<void> {
         containers: [
           {
             name: 'adapter',
-            image:
-              process.env.E2E_ADAPTER_IMAGE ||
-              'registry.k8s.io/prometheus-adapter/prometheus-adapter:v0.12.0',
+            image,
             imagePullPolicy: 'IfNotPresent',
             args: [
               '--config=/etc/adapter/config.yaml',

@@ -46,7 +46,7 @@ describe(`in a real Prometheus that scrapes real gateways under load${withPromet
   });
 
   it.skipIf(!hasPrometheus)('every panel and every rule has an expression that gives something', async () => {
-    const expressions = allExpressions('10s');
+    const expressions = allExpressions('20s');
     expect(expressions.length).toBeGreaterThan(100);
     let empty: string[] = [];
     // Rates need a few scrapes, and records a few evaluations.
@@ -72,7 +72,7 @@ describe(`in a real Prometheus that scrapes real gateways under load${withPromet
   it.skipIf(!hasPrometheus)(
     'every selector in them finds series, also where an alert is silent',
     async () => {
-      const selectors = new Set(allExpressions('10s').flatMap(({ expr }) => selectorsOf(expr)));
+      const selectors = new Set(allExpressions('20s').flatMap(({ expr }) => selectorsOf(expr)));
       expect(selectors.size).toBeGreaterThan(60);
       let lost: string[] = [];
       // What a record reads is there before the record is: that takes another evaluation.
@@ -99,7 +99,7 @@ describe(`in a real Prometheus that scrapes real gateways under load${withPromet
     for (const { expr } of queries) {
       const examples = await until(
         async () => {
-          const found = await prometheus.exemplars(filled(expr, '10s'));
+          const found = await prometheus.exemplars(filled(expr, '20s'));
           return found.length > 0 && found;
         },
         { what: 'exemplars', pollIntervalMs: 500 },

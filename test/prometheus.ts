@@ -58,13 +58,13 @@ export interface TestPrometheus {
   stop(): Promise<void>;
 }
 
-/** Starts a Prometheus that scrapes and evaluates every second. `rules` is a rules file. */
+/** Starts a Prometheus that scrapes and evaluates every two seconds, which is also how long a scrape may take. `rules` is a rules file. */
 export async function startPrometheus(rules: string): Promise<TestPrometheus> {
   const folder = mkdtempSync(join(tmpdir(), 'tidegate-prometheus-'));
   const port = await freePort();
   const targetsFile = join(folder, 'targets.json');
   const config = {
-    global: { scrape_interval: '1s', evaluation_interval: '1s' },
+    global: { scrape_interval: '2s', evaluation_interval: '2s' },
     rule_files: ['rules.yaml'],
     scrape_configs: [
       { job_name: 'tidegate', file_sd_configs: [{ files: [targetsFile], refresh_interval: '1s' }] },

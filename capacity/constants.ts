@@ -23,18 +23,18 @@ const bench = '[performance.md](performance.md)';
 
 // biome-ignore format: a table is read a row at a time
 export const constants = {
-  deliveryCpu: { value: 9.3, busy: 4.5, unit: 'µs', meaning: 'CPU of writing one message to one connection', source: both },
-  arrivalCpu: { value: 105, busy: 30, unit: 'µs', meaning: 'CPU of a message that arrives at a pod: reading it from Redis, finding who gets it, encoding it once', source: both },
-  publishCpu: { value: 110, busy: 43, unit: 'µs', meaning: 'CPU of a message that a client or a backend publishes, up to its answer', source: both },
+  deliveryCpu: { value: 9.3, busy: 3.9, unit: 'µs', meaning: 'CPU of writing one message to one connection', source: both },
+  arrivalCpu: { value: 105, busy: 43, unit: 'µs', meaning: 'CPU of a message that arrives at a pod: reading it from Redis, finding who gets it, encoding it once', source: both },
+  publishCpu: { value: 160, busy: 32, unit: 'µs', meaning: 'CPU of a message that a client or a backend publishes, up to its answer', source: capacity },
   connectionCpu: { value: 5, unit: 'µs/s', meaning: 'CPU of an idle connection: its pings', source: scaling },
   baseCpu: { value: 9, unit: 'ms/s', meaning: 'CPU of a gateway that has nothing to do: probes, metrics', source: scaling },
   acceptCpu: { value: 300, unit: 'µs', meaning: 'CPU of accepting a connection, its user’s subscription included', source: bench },
   connectionMemory: { value: 13, unit: 'KiB', meaning: 'memory of an idle connection with the Redis bus', source: bench },
   returnMemory: { value: 12, unit: 'KiB', meaning: 'memory on top for each client while all of them come back at once', source: bench },
   baseMemory: { value: 110, unit: 'MiB', meaning: 'memory of a gateway without connections', source: bench },
-  redisPublishCpu: { value: 30, busy: 0.4, unit: 'µs', meaning: 'CPU of Redis for a message, before any copy', source: both },
-  redisCopyCpu: { value: 15, busy: 0.26, unit: 'µs', meaning: 'CPU of Redis for each pod that a message is sent to', source: both },
-  redisDurableCpu: { value: 54, busy: 18, unit: 'µs', meaning: 'CPU of Redis on top for a message of a durable channel: the script and the stream', source: capacity },
+  redisPublishCpu: { value: 30, busy: 0.32, unit: 'µs', meaning: 'CPU of Redis for a message, before any copy', source: both },
+  redisCopyCpu: { value: 15, busy: 0.19, unit: 'µs', meaning: 'CPU of Redis for each pod that a message is sent to', source: both },
+  redisDurableCpu: { value: 32, busy: 21, unit: 'µs', meaning: 'CPU of Redis on top for a message of a durable channel: the script and the stream', source: capacity },
   envelopeBytes: { value: 160, unit: 'bytes', meaning: 'what the envelope adds to a message between Redis and a pod', source: '[architecture.md](architecture.md#the-bus)' },
   frameBytes: { value: 110, unit: 'bytes', meaning: 'what the frame adds to a message between a pod and a client', source: '[protocol.md](protocol.md)' },
 } as const satisfies Record<string, Constant | ThreadCost>;

@@ -139,7 +139,7 @@ export async function deleteRun(run: string, tell: (names: readonly string[]) =>
 
 /** What helm has made outside of any namespace for releases in such namespaces, as `kind/name`. */
 export async function clusterWide(isIn: (namespace: string) => boolean): Promise<readonly string[]> {
-  const kinds = await listable(false);
+  const kinds = await made(false);
   const list = JSON.parse(await kubectl('get', kinds.join(), '--output', 'json')) as {
     items: { apiVersion: string; kind: string; metadata: V1ObjectMeta }[];
   };
@@ -151,10 +151,11 @@ export async function clusterWide(isIn: (namespace: string) => boolean): Promise
     });
 }
 
-/** The kinds that can be listed, with or without a namespace. */
-export async function listable(isNamespaced: boolean): Promise<readonly string[]> {
+/** The kinds whose objects somebody makes, with or without a namespace: not what is only read, as measurements are, and
+ * cannot be read at all while whoever measures starts. */
+export async function made(isNamespaced: boolean): Promise<readonly string[]> {
   const output = await kubectl(
-    ...['api-resources', '--verbs=list', `--namespaced=${isNamespaced}`, '--output', 'name'],
+    ...['api-resources', '--verbs=list,delete', `--namespaced=${isNamespaced}`, '--output', 'name'],
   );
   return output.split('\n').filter((it) => it !== '');
 }

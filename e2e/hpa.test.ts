@@ -32,7 +32,7 @@ describe.skipIf(!hasMetrics)(
             cpu: { targetUtilization: TARGET_PERCENT },
             connections: { enabled: false },
             // No shorter than a pod takes to leave, as the chart wants it.
-            scaleDown: { periodSeconds: 40, stabilizationWindowSeconds: 15 },
+            scaleDown: { periodSeconds: 40, stabilizationWindowSeconds: 40 },
           },
         },
       });

@@ -33,7 +33,7 @@ function scaledBy(source: 'operator' | 'prometheus-adapter') {
       cpu: { enabled: false },
       connections: { enabled: true, target: TARGET, source },
       // No shorter than a pod takes to leave, as the chart wants it.
-      scaleDown: { periodSeconds: 15, stabilizationWindowSeconds: 5 },
+      scaleDown: { periodSeconds: 15, stabilizationWindowSeconds: 15 },
     },
   };
 }

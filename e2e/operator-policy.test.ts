@@ -1,8 +1,7 @@
 // Connection policies on a real cluster: what the API server refuses, what the operator says of workloads that are not
-// ours, what it may not do, and how the kind itself is upgraded.
+// ours, and what it may not do.
 
 import { afterAll, expect, test } from 'vitest';
-import { version } from '../src/platform/version.ts';
 import { eventually } from './cluster.ts';
 import { contents, expectContents } from './life.ts';
 import { asOperator, operatedValues, operatorReady, reasonOf } from './operated.ts';
@@ -12,7 +11,6 @@ import { image } from './settings.ts';
 import { useSpace } from './space.ts';
 
 const CRD = 'connectionpolicies.tidegate.dev';
-const VERSION = 'tidegate.dev/version';
 
 let release: Release;
 let before: readonly string[];
@@ -138,24 +136,6 @@ test('of a pod the operator can change its deletion cost, and nothing else', asy
     await expect(kube.get(path), `${verb} ${path}`).rejects.toMatchObject({ status: 403 });
   }
   kube.close();
-});
-
-test('an upgrade brings the kind up to date, leaves a newer one alone, and nothing of itself behind', async () => {
-  const versionOf = () =>
-    kubectl('get', 'crd', CRD, '--output', `jsonpath={.metadata.annotations.tidegate\\.dev/version}`);
-  try {
-    await kubectl('annotate', 'crd', CRD, '--overwrite', `${VERSION}=0.0.1`);
-    await release.upgrade(release.values);
-    expect(await versionOf()).toBe(version);
-    await kubectl('annotate', 'crd', CRD, '--overwrite', `${VERSION}=99.0.0`);
-    await release.upgrade(release.values);
-    expect(await versionOf()).toBe('99.0.0');
-  } finally {
-    await kubectl('annotate', 'crd', CRD, '--overwrite', `${VERSION}=${version}`);
-  }
-  const left = await kubectl('get', 'clusterrole,clusterrolebinding', '--output', 'name');
-  expect(left).not.toContain(`${release.namespace}-${release.fullname}-operator-crd`);
-  expect((await contents(release.namespace)).filter((it) => it.includes('-crd'))).toEqual([]);
 });
 
 test('an uninstall leaves the kind and the volume of Redis, and nothing else', async () => {

@@ -34,7 +34,7 @@ const values = {
     cpu: { enabled: false },
     connections: { enabled: true, target: TARGET },
     // No shorter than a pod takes to leave, as the chart wants it.
-    scaleDown: { periodSeconds: 15, stabilizationWindowSeconds: 5 },
+    scaleDown: { periodSeconds: 15, stabilizationWindowSeconds: 15 },
   },
 };
 

@@ -3,7 +3,7 @@
 import { defineConfig } from 'vitest/config';
 
 /** What changes the cluster for everybody: one after the other, when the others are done. */
-const ALONE = ['foreign', 'recording', 'apiserver'].map((name) => `e2e/operator-${name}.test.ts`);
+const ALONE = ['kind', 'foreign', 'recording', 'apiserver'].map((name) => `e2e/operator-${name}.test.ts`);
 
 const shared = {
   pool: 'forks',

@@ -79,6 +79,10 @@
   {{- else if gt (int $t.scaleDownPeriod) 1800 -}}
     {{- $faults = append $faults (printf "autoscaling.scaleDown.periodSeconds comes to %d, and an HPA allows 1800 at the most: lower drainSeconds or preStopSeconds." (int $t.scaleDownPeriod)) -}}
   {{- end -}}
+  {{- /* An HPA counts a pod that it added within the period as one that it may remove on top. */ -}}
+  {{- if lt (int .scaleDown.stabilizationWindowSeconds) (int $t.scaleDownPeriod) -}}
+    {{- $faults = append $faults (printf "autoscaling.scaleDown.stabilizationWindowSeconds is %d, less than the period in which one pod is removed (%d), so pods that were added just before would be removed all at once: raise it to that or more." (int .scaleDown.stabilizationWindowSeconds) (int $t.scaleDownPeriod)) -}}
+  {{- end -}}
   {{- if .cpu.enabled -}}
     {{- $request := dig "requests" "cpu" "" $v.resources -}}
     {{- if eq (toString $request) "" -}}

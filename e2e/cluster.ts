@@ -81,30 +81,57 @@ export async function watch<T extends KubernetesObject>(
   seen: (change: Change<T>) => void,
 ): Promise<() => void> {
   const query = `labelSelector=${encodeURIComponent(labelSelector)}`;
-  const { metadata, items } = JSON.parse(
-    await kubectl('get', '--raw', `${path}?${query}`),
-  ) as KubernetesListObject<T>;
-  for (const object of items) seen({ type: 'ADDED', object });
+  const list = async () =>
+    JSON.parse(await kubectl('get', '--raw', `${path}?${query}`)) as KubernetesListObject<T>;
+  /** The version of each object as it was last seen. */
+  const versions = new Map<string, string>();
+  const note = (change: Change<T>) => {
+    const { uid = '', resourceVersion = '' } = change.object.metadata ?? {};
+    if (change.type === 'DELETED') versions.delete(uid);
+    else versions.set(uid, resourceVersion);
+    seen(change);
+  };
+  const { metadata, items } = await list();
+  for (const object of items) note({ type: 'ADDED', object });
   let resourceVersion = metadata?.resourceVersion;
   let isStopped = false;
   let fault: unknown;
   let abort = new AbortController();
+  /** Too much has happened since elsewhere for the watch to go on from there. Where all objects are as they were, that
+   * is all that has happened. */
+  const goOnFromNow = async () => {
+    const now = await list();
+    const isSame = ({ metadata }: T) => versions.get(metadata?.uid ?? '') === metadata?.resourceVersion;
+    if (now.items.length !== versions.size || !now.items.every(isSame)) throw new Error('it missed changes');
+    resourceVersion = now.metadata?.resourceVersion;
+  };
   const go = async () => {
     if (isStopped) return;
+    let isExpired = false;
     abort = await new Watch(config).watch(
       path,
       { labelSelector, resourceVersion },
       (type, object) => {
-        if (type === 'ERROR')
-          fault = object; // it cannot go on from there: too much has happened since
-        else {
+        if (type === 'ERROR') {
+          isExpired = (object as { code?: number }).code === 410;
+          if (!isExpired) fault = object;
+        } else {
           resourceVersion = (object as T).metadata?.resourceVersion;
-          seen({ type, object: object as T });
+          note({ type, object: object as T });
         }
       },
       // It ends when nothing has happened for half a minute, and goes on from where it was.
       () => {
-        if (fault === undefined) setTimeout(() => void go(), POLL_MS);
+        if (fault !== undefined || isStopped) return;
+        const again = async () => {
+          if (isExpired) await goOnFromNow();
+          await go();
+        };
+        setTimeout(() => {
+          again().catch((error: unknown) => {
+            fault = error;
+          });
+        }, POLL_MS);
       },
     );
   };

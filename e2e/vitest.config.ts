@@ -3,7 +3,13 @@
 import { defineConfig } from 'vitest/config';
 
 /** What changes the cluster for everybody: one after the other, when the others are done. */
-const ALONE = ['kind', 'foreign', 'recording', 'apiserver'].map((name) => `e2e/operator-${name}.test.ts`);
+const ALONE = [
+  'install',
+  'operator-kind',
+  'operator-foreign',
+  'operator-recording',
+  'operator-apiserver',
+].map((name) => `e2e/${name}.test.ts`);
 
 const shared = {
   pool: 'forks',

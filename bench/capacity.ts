@@ -9,7 +9,7 @@ import { parseArgs } from 'node:util';
 import { threadCores } from '../capacity/model.ts';
 import { type PodsLoad, startPodsClient, startRoomsClient } from './client.ts';
 import { DISTURBED_CORES, untilQuiet, watchOthers } from './noise.ts';
-import { chooseCores, end, endAll, type Started, threadSeconds } from './process.ts';
+import { chooseCores, end, endAllAtExit, type Started, threadSeconds } from './process.ts';
 import { Progress } from './progress.ts';
 import { machine, table } from './report.ts';
 import { availableServers, startCluster, startRedis } from './servers.ts';
@@ -75,13 +75,7 @@ const samples = new Map<string, { values: Values; othersCpu: number }[]>();
 
 const failures: string[] = [];
 
-process.on('exit', endAll);
-for (const [signal, code] of [
-  ['SIGINT', 130],
-  ['SIGTERM', 143],
-] as const) {
-  process.on(signal, () => process.exit(code));
-}
+endAllAtExit();
 
 const { values: options } = parseArgs({
   options: {

@@ -6,7 +6,7 @@ import { fail, readArguments } from './arguments.ts';
 import { figuresFor, Samples } from './figures.ts';
 import { fillCompileCache, type Measurement, type Outcome, type Settings } from './measure.ts';
 import { DISTURBED_CORES, untilQuiet, watchOthers } from './noise.ts';
-import { chooseCores, end, endAll, openFilesLimit } from './process.ts';
+import { chooseCores, end, endAllAtExit, openFilesLimit } from './process.ts';
 import { Progress } from './progress.ts';
 import { json, markdown } from './report.ts';
 import { availableServers, type Server, startOtlpSink, startRedis } from './servers.ts';
@@ -17,13 +17,7 @@ const SPARE_FILES = 500;
 const PATIENT_TRIES = 4;
 const QUIET_LIMIT_SECONDS = 120;
 
-process.on('exit', endAll);
-for (const [signal, code] of [
-  ['SIGINT', 130],
-  ['SIGTERM', 143],
-] as const) {
-  process.on(signal, () => process.exit(code));
-}
+endAllAtExit();
 
 const wanted = readArguments();
 const startedAt = performance.now();

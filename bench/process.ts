@@ -100,9 +100,13 @@ export async function end(started: Started, signal: NodeJS.Signals = 'SIGKILL'):
   await started.ended;
 }
 
-/** Ends whatever is left, without waiting: for an exit, an error or Ctrl-C. */
-export function endAll(): void {
-  for (const child of running.values()) child.kill('SIGKILL');
+/** From now on whatever is left ends with this process, without waiting: at an exit, an error or Ctrl-C. */
+export function endAllAtExit(): void {
+  process.on('exit', () => {
+    for (const child of running.values()) child.kill('SIGKILL');
+  });
+  process.on('SIGINT', () => process.exit(130));
+  process.on('SIGTERM', () => process.exit(143));
 }
 
 /** The two cores to use, and moves this process to the client's. */

@@ -20,6 +20,22 @@ export const operatedValues: Values = {
   },
 };
 
+/** The same, scaled by its connections alone, and as fast as the chart lets it. */
+export function scaledValues(target: number, maxReplicas: number, source = 'operator'): Values {
+  return {
+    ...operatedValues,
+    autoscaling: {
+      enabled: true,
+      minReplicas: 2,
+      maxReplicas,
+      cpu: { enabled: false },
+      connections: { enabled: true, target, source },
+      // No shorter than a pod takes to leave, as the chart wants it.
+      scaleDown: { periodSeconds: 15, stabilizationWindowSeconds: 15 },
+    },
+  };
+}
+
 /** Who has the cluster's custom metrics, as `v1beta2 platform/tidegate-operator`; nobody: empty. */
 export async function metricsProviders(): Promise<string[]> {
   const path =

@@ -9,10 +9,10 @@ import {
   expectPods,
   leaderOf,
   metricsProviders,
-  operatedValues,
   operatorPods,
   operatorReady,
   reasonOf,
+  scaledValues,
   servedConnections,
 } from './operated.ts';
 import { kubectl } from './programs.ts';
@@ -23,20 +23,7 @@ import { call } from './tunnel.ts';
 
 const TARGET = 100;
 
-function scaledBy(source: 'operator' | 'prometheus-adapter') {
-  return {
-    ...operatedValues,
-    autoscaling: {
-      enabled: true,
-      minReplicas: 2,
-      maxReplicas: 4,
-      cpu: { enabled: false },
-      connections: { enabled: true, target: TARGET, source },
-      // No shorter than a pod takes to leave, as the chart wants it.
-      scaleDown: { periodSeconds: 15, stabilizationWindowSeconds: 15 },
-    },
-  };
-}
+const scaledBy = (source: 'operator' | 'prometheus-adapter') => scaledValues(TARGET, 4, source);
 
 const OWN = 'v1beta2.custom.metrics.k8s.io';
 const others = await metricsProviders();

@@ -15,6 +15,7 @@ import {
   operatorPods,
   operatorReady,
   reasonOf,
+  scaledValues,
   servedConnections,
   statusOf,
 } from './operated.ts';
@@ -25,18 +26,7 @@ import { useSpace } from './space.ts';
 const TARGET = 400;
 const MAX_REPLICAS = 6;
 
-const values = {
-  ...operatedValues,
-  autoscaling: {
-    enabled: true,
-    minReplicas: 2,
-    maxReplicas: MAX_REPLICAS,
-    cpu: { enabled: false },
-    connections: { enabled: true, target: TARGET },
-    // No shorter than a pod takes to leave, as the chart wants it.
-    scaleDown: { periodSeconds: 15, stabilizationWindowSeconds: 15 },
-  },
-};
+const values = scaledValues(TARGET, MAX_REPLICAS);
 
 const others = (await metricsProviders()).filter((it) => !it.includes('/tidegate-operator'));
 

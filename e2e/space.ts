@@ -63,4 +63,14 @@ async function describe({ name, namespace, say }: Space): Promise<void> {
     await keep(`${pod}.previous.log`, 'logs', pod, '--all-containers', '--timestamps', '--previous');
   }
   say(`failed: what was seen is in e2e/artifacts/${name}`);
+  // Where only the log is kept, it says what matters most.
+  for (const { metadata, status } of items) {
+    for (const { restartCount, lastState } of status?.containerStatuses ?? []) {
+      if (restartCount > 0) say(`${metadata?.name} restarted: ${JSON.stringify(lastState?.terminated)}`);
+    }
+  }
+  const { items: events } = await core.listNamespacedEvent({ namespace, fieldSelector: 'type=Warning' });
+  for (const { count, involvedObject, message, reason } of events.slice(-20)) {
+    say(`${count ?? 1} × ${reason} of ${involvedObject.name}: ${message}`);
+  }
 }

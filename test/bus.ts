@@ -49,6 +49,7 @@ export interface TestRedisBus {
   readonly heard: Heard;
   /** What it reported in the background, as `stage: message`. */
   readonly reports: string[];
+  readonly probeFailures: readonly string[];
   /** Resolves when the bus is up for the first time. */
   readonly started: Promise<void>;
 }
@@ -63,16 +64,17 @@ export function openRedisBus(given: TestAddress): TestRedisBus {
   const address: RedisAddress = { mode: 'standalone', sentinelName: 'mymaster', ...given };
   const heard = new Heard();
   const reports: string[] = [];
+  const probeFailures: string[] = [];
   const bus = new RedisBus({
     address,
     pod: `pod-${++pods}`,
     report: (stage, error) =>
       reports.push(`${stage}: ${error instanceof Error ? error.message : String(error)}`),
     onProbe: () => {},
-    onProbeFailure: () => {},
+    onProbeFailure: (reason) => probeFailures.push(reason),
     onReconnect: () => {},
   });
-  return { bus, address, heard, reports, started: bus.start(heard) };
+  return { bus, address, heard, reports, probeFailures, started: bus.start(heard) };
 }
 
 /** Starts a Redis bus and waits until it is up. */

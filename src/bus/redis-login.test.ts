@@ -92,6 +92,7 @@ describe('a Redis with users', () => {
     await admin.call('ACL', 'SETUSER', 'rotating', '>next', '<new');
     await cut();
     await reasonMatches(pod, /WRONGPASS/);
+    expect(pod.probeFailures).toContain('refused');
     pod.address.password = 'next';
     await deliversAgain('after a rotation', [pod], ['ws_rotating']);
   });
@@ -102,6 +103,8 @@ describe('a Redis with users', () => {
     await admin.call('ACL', 'SETUSER', 'late', 'on', '>come', '~*', '&*', '+@all');
     await until(() => pod.started.then(() => true), { what: 'the bus to start' });
     expect(pod.bus.health).toEqual({ state: 'up' });
+    // No way broke: there was none yet.
+    expect(pod.probeFailures).toEqual([]);
   });
 
   test('is not ready where it may publish and not subscribe, says why, and starts as soon as it may', async () => {

@@ -39,6 +39,7 @@ export interface RedisBusOptions {
   readonly pod: string;
   readonly report: Report;
   readonly onProbe: (seconds: number) => void;
+  /** A probe failed where one had come back before: a Redis that is not there yet is no way that breaks. */
   readonly onProbeFailure: (reason: 'refused' | 'missed' | 'stalled') => void;
   readonly onReconnect: () => void;
 }
@@ -275,6 +276,9 @@ export class RedisBus implements Bus {
     const publish = (topic: string, bytes: Buffer) =>
       commands.call(this.#isCluster ? 'spublish' : 'publish', [topic, bytes]);
     const barrier = new Barrier((bytes) => publish(probe.topic, bytes));
+    const failed = (reason: 'refused' | 'missed' | 'stalled') => {
+      if (probe.state !== 'starting') this.#options.onProbeFailure(reason);
+    };
     const probe = new Probe({
       topic: probeTopic,
       publish: async (topic, bytes) => {
@@ -289,7 +293,7 @@ export class RedisBus implements Bus {
       subscribe: (topic) => subscriber.subscribe(topic),
       onReturn: this.#options.onProbe,
       onDeaf: (missed) => {
-        this.#options.onProbeFailure('missed');
+        failed('missed');
         void this.#lookAtSlots();
         // Ever more rarely: a subscriber with very many topics needs a while to be there again.
         if (!Number.isInteger(Math.log2(missed))) return;
@@ -298,11 +302,11 @@ export class RedisBus implements Bus {
         if (missed > 1) commands.renew();
       },
       onRefusal: () => {
-        this.#options.onProbeFailure('refused');
+        failed('refused');
         void this.#lookAtSlots();
       },
       onStall: () => {
-        this.#options.onProbeFailure('stalled');
+        failed('stalled');
         commands.renew();
         subscriptions.renew();
         void this.#lookAtSlots();

@@ -179,7 +179,7 @@ export function createMetrics(version: string) {
     }),
     busProbeFailures: counter(
       'bus_probe_failures_total',
-      'Probes that did not come back through the bus, by what became of them.',
+      'Probes that did not come back through the bus after one had, by what became of them.',
       labelValues.busProbeFailures,
     ),
     busSubscriptions: reading('bus_subscriptions', 'Topics this pod is subscribed to on the bus.'),

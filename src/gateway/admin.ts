@@ -5,6 +5,7 @@ import { createHash, timingSafeEqual } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { Bus } from '../bus/bus.ts';
 import type { Metrics } from '../platform/metrics.ts';
+import { listen } from '../platform/ports.ts';
 import { boundSockets } from '../platform/sockets.ts';
 import { decodeCeiling } from './ceiling.ts';
 import type { ShedCounts, Shedder, StandingCeiling } from './shed.ts';
@@ -87,13 +88,8 @@ export class Admin {
   }
 
   /** Begins to listen and returns the port. @throws where the port is taken. */
-  async start(port: number, host: string | undefined): Promise<number> {
-    await new Promise<void>((resolve, reject) => {
-      this.#server.once('error', reject);
-      this.#server.listen({ port, ...(host !== undefined && { host }) }, resolve);
-    });
-    const address = this.#server.address();
-    return typeof address === 'object' && address !== null ? address.port : port;
+  start(port: number, host: string | undefined): Promise<number> {
+    return listen(this.#server, { port, host });
   }
 
   async stop(): Promise<void> {

@@ -5,6 +5,7 @@ import type { Duplex } from 'node:stream';
 import { WebSocketServer } from 'ws';
 import type { Report } from '../platform/logs.ts';
 import type { Metrics } from '../platform/metrics.ts';
+import { listen } from '../platform/ports.ts';
 import { type Close, closes } from '../protocol/close.ts';
 import { V1_SUBPROTOCOL } from '../protocol/commands.ts';
 import { isName } from '../protocol/names.ts';
@@ -137,16 +138,12 @@ export class Listener {
   /** Begins to listen and returns the port. @throws where the port is taken. */
   async start(): Promise<number> {
     const { port, host } = this.#options;
-    await new Promise<void>((resolve, reject) => {
-      this.#server.once('error', reject);
-      this.#server.listen({ port, ...(host !== undefined && { host }), backlog: ACCEPT_QUEUE }, resolve);
-    });
+    const taken = await listen(this.#server, { port, host, backlog: ACCEPT_QUEUE });
     // A connection that could not be accepted must not end those that were.
     this.#server
       .removeAllListeners('error')
       .on('error', (error) => this.#options.report('listen.accept', error));
-    const address = this.#server.address();
-    return typeof address === 'object' && address !== null ? address.port : port;
+    return taken;
   }
 
   /** From now on every new upgrade is refused with 503, while the port stays open: a load balancer that has not

@@ -1,9 +1,11 @@
 // The operator's admin listener: probes and metrics. Plain HTTP, inside the cluster.
 
 import { createServer, type Server } from 'node:http';
+import { listen } from '../platform/ports.ts';
 import { boundSockets } from '../platform/sockets.ts';
 import type { OperatorMetrics } from './metrics.ts';
 
+/** What the operator's admin listener tells about. */
 export interface OperatorAdminSources {
   readonly metrics: OperatorMetrics;
   /** What keeps this replica from being ready. None: it is. */
@@ -41,13 +43,8 @@ export class OperatorAdmin {
   }
 
   /** Begins to listen and returns the port. @throws where the port is taken. */
-  async start(port: number, host: string | undefined): Promise<number> {
-    await new Promise<void>((resolve, reject) => {
-      this.#server.once('error', reject);
-      this.#server.listen({ port, ...(host !== undefined && { host }) }, resolve);
-    });
-    const address = this.#server.address();
-    return typeof address === 'object' && address !== null ? address.port : port;
+  start(port: number, host: string | undefined): Promise<number> {
+    return listen(this.#server, { port, host });
   }
 
   async stop(): Promise<void> {

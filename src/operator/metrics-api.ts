@@ -4,6 +4,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer, type Server } from 'node:https';
 import type { TLSSocket } from 'node:tls';
+import { listen } from '../platform/ports.ts';
 import { boundSockets } from '../platform/sockets.ts';
 import type { FrontProxy } from './front-proxy.ts';
 import { parseSelector } from './selector.ts';
@@ -19,6 +20,7 @@ export const servedMetrics = {
   tidegate_deliveries_per_second: 'Messages the pod wrote to connections, a second, over the last round.',
 } as const satisfies Record<string, string>;
 
+/** The name of one of them. */
 export type ServedMetric = keyof typeof servedMetrics;
 
 /** A metric of one pod. */
@@ -40,21 +42,25 @@ export interface MetricsSource {
   query(namespace: string, metric: ServedMetric, wants: (pod: PodLabels) => boolean): QueryResult;
 }
 
+/** What a query may choose pods by. */
 export interface PodLabels {
   readonly name: string;
   readonly labels: Readonly<Record<string, string>>;
 }
 
+/** A certificate and its private key, both in PEM. */
 export interface KeyPair {
   readonly certificate: string;
   readonly key: string;
 }
 
+/** Serves the metrics over TLS. */
 export class MetricsApi {
   readonly #source: MetricsSource;
   readonly #onQuery: (status: number) => void;
   #allowedNames: readonly string[] = [];
   #server: Server | undefined;
+  #port = 0;
   #context: KeyPair & { readonly clientCa: string } = { certificate: '', key: '', clientCa: '' };
 
   constructor(source: MetricsSource, onQuery: (status: number) => void) {
@@ -78,17 +84,13 @@ export class MetricsApi {
       created.on('request', (request, response) => this.#answer(request, response));
       created.requestTimeout = 10_000;
       boundSockets(created);
-      await new Promise<void>((resolve, reject) => {
-        created.once('error', reject);
-        created.listen({ port, ...(host !== undefined && { host }) }, resolve);
-      });
+      this.#port = await listen(created, { port, host });
       this.#server = created;
     } else if (JSON.stringify(context) !== JSON.stringify(this.#context)) {
       server.setSecureContext(options);
     }
     this.#context = context;
-    const address = this.#server?.address();
-    return typeof address === 'object' && address !== null ? address.port : port;
+    return this.#port;
   }
 
   async stop(): Promise<void> {

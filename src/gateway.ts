@@ -28,7 +28,6 @@ import type { Traces } from './gateway/traces.ts';
 import {
   type Config,
   ConfigError,
-  faultsOf,
   helpText,
   readConfig,
   settings,
@@ -38,8 +37,9 @@ import {
 } from './platform/config.ts';
 import { Files, type WatchedFile } from './platform/files.ts';
 import { newId } from './platform/ids.ts';
-import { createLog, type Log, type Report, traceFieldsOf } from './platform/logs.ts';
+import { type Log, type Report, traceFieldsOf } from './platform/logs.ts';
 import { createMetrics, type Metrics } from './platform/metrics.ts';
+import { fail, processLog, runUntilSignal } from './platform/process.ts';
 import type { Telemetry } from './platform/telemetry.ts';
 import { version } from './platform/version.ts';
 import { closes } from './protocol/close.ts';
@@ -357,67 +357,25 @@ async function createBus(
   return bus;
 }
 
+/** The name of this program where it says what is wrong. */
+const PROGRAM = 'tidegate';
+
 /** Exit codes: 0 stopped as asked, 1 failed, 2 the configuration is wrong. */
 async function main(args: readonly string[]): Promise<void> {
   if (args.includes('--help')) return void process.stdout.write(helpText());
   const unknown = args.filter((arg) => arg !== '--check');
-  if (unknown.length > 0) return fail(new ConfigError([`there is no option ${unknown.join(' ')}`]), 2);
-  let config: Config;
-  try {
-    config = readConfig(process.env);
-  } catch (error) {
-    return fail(error, 2);
-  }
-  const { log, flush } = createLog(config.LOG_LEVEL, config.POD_NAME ?? hostname());
-  process.on('exit', flush);
+  if (unknown.length > 0) throw new ConfigError([`there is no option ${unknown.join(' ')}`]);
+  const config = readConfig(process.env);
+  const log = processLog(config);
   for (const suspicion of suspicionsOf(process.env)) log.warn(suspicion);
   if (args.includes('--check')) {
-    await readFiles(config, () => {}).then(
-      () => process.stdout.write('The configuration is valid.\n'),
-      (error) => fail(error, 2),
-    );
-    return;
+    await readFiles(config, () => {});
+    return void process.stdout.write('The configuration is valid.\n');
   }
-
-  let gateway: Promise<Gateway> | undefined;
-  let stopping = false;
-  const onSignal = (signal: NodeJS.Signals) => {
-    if (stopping) {
-      log.warn({ signal }, 'second signal: leaving at once');
-      process.exit(1);
-    }
-    stopping = true;
-    log.info({ signal }, 'stopping');
-    // Before it serves there is nothing to drain.
-    Promise.race([gateway, Promise.resolve()])
-      .then((running) => running?.stop())
-      .then(
-        () => process.exit(0),
-        (error) => fail(error, 1),
-      );
-  };
-  process.on('SIGTERM', onSignal);
-  process.on('SIGINT', onSignal);
-  process.on('uncaughtException', (error) => {
-    log.fatal({ err: error }, 'uncaught exception');
-    process.exit(1);
-  });
-
-  try {
-    gateway = startGateway(config, log);
-    const { ports } = await gateway;
-    if (config.DEMO)
-      process.stderr.write(`\n  Tidegate is up. Open http://localhost:${ports.ws}/ in two tabs.\n\n`);
-  } catch (error) {
-    fail(error, error instanceof ConfigError ? 2 : 1);
-  }
+  const { ports } = await runUntilSignal(PROGRAM, log, () => startGateway(config, log));
+  if (config.DEMO)
+    process.stderr.write(`\n  Tidegate is up. Open http://localhost:${ports.ws}/ in two tabs.\n\n`);
 }
 
-function fail(error: unknown, code: number): never {
-  const lines = faultsOf(error);
-  process.stderr.write(`${lines.map((line) => `tidegate: ${line}`).join('\n')}\n`);
-  if (code === 2) process.stderr.write('tidegate: see --help for every setting\n');
-  process.exit(code);
-}
-
-if (process.argv[1] === fileURLToPath(import.meta.url)) await main(process.argv.slice(2));
+if (process.argv[1] === fileURLToPath(import.meta.url))
+  await main(process.argv.slice(2)).catch((error) => fail(PROGRAM, error));

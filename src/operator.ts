@@ -27,7 +27,8 @@ import {
 } from './platform/config.ts';
 import { Files } from './platform/files.ts';
 import { newId } from './platform/ids.ts';
-import { createLog, type Log, type Report } from './platform/logs.ts';
+import type { Log, Report } from './platform/logs.ts';
+import { fail, processLog, runUntilSignal } from './platform/process.ts';
 import { version } from './platform/version.ts';
 
 /** An operator that runs. */
@@ -165,6 +166,9 @@ export async function startOperator(config: OperatorConfig, log: Log, kube = new
   };
 }
 
+/** The name of this program where it says what is wrong. */
+const PROGRAM = 'tidegate operator';
+
 /** Exit codes: 0 stopped as asked, 1 failed, 2 the configuration is wrong. */
 async function main(args: readonly string[]): Promise<void> {
   if (args.includes('--help')) {
@@ -172,51 +176,14 @@ async function main(args: readonly string[]): Promise<void> {
   }
   const [option, file, ...more] = args;
   if (option === '--apply-crd' && file !== undefined && more.length === 0) {
-    return applyCrd(new Kube(), file).then(
-      (outcome) => void process.stdout.write(`${outcome}\n`),
-      (error) => fail(error, 1),
-    );
+    return void process.stdout.write(`${await applyCrd(new Kube(), file)}\n`);
   }
-  if (args.length > 0) return fail(new ConfigError([`there is no option ${args.join(' ')}`]), 2);
-  let config: OperatorConfig;
-  try {
-    config = readOperatorConfig(process.env);
-  } catch (error) {
-    return fail(error, 2);
-  }
-  const { log, flush } = createLog(config.LOG_LEVEL, config.POD_NAME ?? hostname());
-  process.on('exit', flush);
+  if (args.length > 0) throw new ConfigError([`there is no option ${args.join(' ')}`]);
+  const config = readOperatorConfig(process.env);
+  const log = processLog(config);
   for (const suspicion of suspicionsOf(process.env, operatorSettings)) log.warn(suspicion);
-  process.on('uncaughtException', (error) => {
-    log.fatal({ err: error }, 'uncaught exception');
-    process.exit(1);
-  });
-  let operator: Operator | undefined;
-  let stopping = false;
-  const onSignal = (signal: NodeJS.Signals) => {
-    if (stopping) process.exit(1);
-    stopping = true;
-    log.info({ signal }, 'stopping');
-    Promise.resolve(operator?.stop()).then(
-      () => process.exit(0),
-      (error) => fail(error, 1),
-    );
-  };
-  process.on('SIGTERM', onSignal);
-  process.on('SIGINT', onSignal);
-  try {
-    operator = await startOperator(config, log);
-  } catch (error) {
-    fail(error, 1);
-  }
+  await runUntilSignal(PROGRAM, log, () => startOperator(config, log));
 }
 
-function fail(error: unknown, code: number): never {
-  const lines =
-    error instanceof ConfigError ? error.faults : [error instanceof Error ? error.message : String(error)];
-  process.stderr.write(`${lines.map((line) => `tidegate operator: ${line}`).join('\n')}\n`);
-  if (code === 2) process.stderr.write('tidegate operator: see --help for every setting\n');
-  process.exit(code);
-}
-
-if (process.argv[1] === fileURLToPath(import.meta.url)) await main(process.argv.slice(2));
+if (process.argv[1] === fileURLToPath(import.meta.url))
+  await main(process.argv.slice(2)).catch((error) => fail(PROGRAM, error));

@@ -2,7 +2,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { WebSocket } from 'ws';
-import type { Random } from './random.ts';
+import type { Random } from '../test/random.ts';
 
 /** A frame of the gateway, parsed. */
 export type Frame = Record<string, unknown> & { type?: string };

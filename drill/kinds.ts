@@ -6,12 +6,12 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import calculateSlot from 'cluster-key-slot';
 import { startProxy } from '../test/proxy.ts';
+import type { Random } from '../test/random.ts';
 import { type RedisServer, startCluster, startRedis, startSentinel } from '../test/redis.ts';
 import { until } from '../test/until.ts';
 import type { Publication } from './checker.ts';
 import type { Load } from './load.ts';
 import { startRedisProxy } from './proxy.ts';
-import type { Random } from './random.ts';
 import type { Stage } from './stage.ts';
 
 /** What a fault has done. */

@@ -1,9 +1,9 @@
 // The load of one trial: clients that publish all the time, and clients that hear it, spread over the gateways.
 
+import type { Random } from '../test/random.ts';
 import { until } from '../test/until.ts';
 import { type Publication, reachedAtMs } from './checker.ts';
 import { Publisher } from './publisher.ts';
-import type { Random } from './random.ts';
 import type { Stage } from './stage.ts';
 import { Subscriber } from './subscriber.ts';
 

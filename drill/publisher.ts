@@ -1,9 +1,9 @@
 // A publisher of the drill: publishes all the time, every message with a key, and sends again what was not answered.
 
 import { parsePosition } from '../src/protocol/positions.ts';
+import type { Random } from '../test/random.ts';
 import type { Publication } from './checker.ts';
 import { DrillConnection, type Frame } from './connection.ts';
-import type { Random } from './random.ts';
 
 export interface PublisherOptions {
   readonly name: string;

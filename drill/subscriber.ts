@@ -1,9 +1,9 @@
 // A subscriber of the drill: hears one channel, comes back with its position, and keeps everything it sees.
 
 import { type Position, parsePosition } from '../src/protocol/positions.ts';
+import type { Random } from '../test/random.ts';
 import type { Sight, Witness } from './checker.ts';
 import { DrillConnection, type Frame } from './connection.ts';
-import type { Random } from './random.ts';
 
 export interface SubscriberOptions {
   readonly name: string;

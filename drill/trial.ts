@@ -1,10 +1,10 @@
 // A trial: one fault, under load, and what the checker says of it.
 
 import { formatPosition } from '../src/protocol/positions.ts';
+import { Random } from '../test/random.ts';
 import { check, type Publication, reachedAtMs, type Verdict } from './checker.ts';
 import { type KindName, kinds, positionsOf, type Struck } from './kinds.ts';
 import { Load } from './load.ts';
-import { Random } from './random.ts';
 import { Stage } from './stage.ts';
 
 /** What became of a trial. */

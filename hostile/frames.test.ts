@@ -1,6 +1,6 @@
 import { deflateRawSync } from 'node:zlib';
 import { expect } from 'vitest';
-import { Random } from '../drill/random.ts';
+import { Random } from '../test/random.ts';
 import { opcodes, RawPeer } from '../test/raw.ts';
 import { until } from '../test/until.ts';
 import { fragments, frame } from './frame.ts';

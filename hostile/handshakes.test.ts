@@ -1,5 +1,5 @@
 import { expect } from 'vitest';
-import { Random } from '../drill/random.ts';
+import { Random } from '../test/random.ts';
 import { exchange, RawPeer, upgradeRequest } from '../test/raw.ts';
 import { until } from '../test/until.ts';
 import { many, statusOf } from './peers.ts';

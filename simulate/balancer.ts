@@ -1,6 +1,6 @@
 // Load balancers: how the pod for a new connection is picked.
 
-import type { Random } from './random.ts';
+import type { Random } from '../test/random.ts';
 
 /** What a load balancer sees of a pod. */
 export interface Target {

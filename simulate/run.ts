@@ -1,9 +1,9 @@
 // A simulation: one history, lived through by clients, pods, the autoscaler and, where there is one, the operator.
 
 import type { Hpa as SeenHpa } from '../src/operator/observation.ts';
+import { Random } from '../test/random.ts';
 import { Hpa, type HpaDecision, type HpaMetric, type Sample } from './hpa.ts';
 import { Operator } from './operator.ts';
-import { Random } from './random.ts';
 import type { Settings } from './settings.ts';
 import { World } from './world.ts';
 

@@ -3,8 +3,8 @@
 
 import type { Ceiling, Decision } from '../src/operator/decision.ts';
 import type { Answer, Hpa, Observation, Pod } from '../src/operator/observation.ts';
+import type { Random } from '../test/random.ts';
 import { type Balancer, type BalancerName, type Caller, createBalancer } from './balancer.ts';
-import type { Random } from './random.ts';
 import { pickForRemoval } from './replica-set.ts';
 
 /** What of a decision changes the world. */

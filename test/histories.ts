@@ -4,9 +4,9 @@
 import fc from 'fast-check';
 import { type BalancerName, balancerNames } from '../simulate/balancer.ts';
 import { Operator, type Round } from '../simulate/operator.ts';
-import { Random } from '../simulate/random.ts';
 import { type SimPod, World, type WorldSettings } from '../simulate/world.ts';
 import type { Hpa, Observation } from '../src/operator/observation.ts';
+import { Random } from './random.ts';
 
 /** `rebalance.ratePerSecond` in every history. */
 export const RATE = 100;

@@ -1,4 +1,4 @@
-// Random numbers from a seed, so that every simulation can be had again.
+// Random numbers from a seed, so that a trial, an attack or a simulation can be had again.
 
 /** A stream of random numbers. Two with the same seed are the same. */
 export class Random {
@@ -20,6 +20,28 @@ export class Random {
   /** A whole number from 0 to below `count`. */
   below(count: number): number {
     return Math.floor(this.next() * count);
+  }
+
+  /** A whole number from `min` to `max`, both included. */
+  integer(min: number, max: number): number {
+    return min + this.below(max - min + 1);
+  }
+
+  /** Whether something happens that happens so often, from 0 to 1. */
+  chance(probability: number): boolean {
+    return this.next() < probability;
+  }
+
+  /** @throws {RangeError} where there is nothing to pick from. */
+  pick<T>(items: readonly T[]): T {
+    const item = items[this.below(items.length)];
+    if (item === undefined) throw new RangeError('there is nothing to pick from');
+    return item;
+  }
+
+  /** Another stream, so that what one part chooses does not depend on how often another one asks. */
+  fork(): Random {
+    return new Random(this.below(2 ** 32));
   }
 
   /** How many of `count` happen that each happen with `chance`. */

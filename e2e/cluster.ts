@@ -1,5 +1,7 @@
 // The cluster: reads and watches what is in it.
 
+import { get } from 'node:https';
+import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 import {
   AppsV1Api,
@@ -39,9 +41,12 @@ export const autoscaling = config.makeApiClient(AutoscalingV2Api);
 /** How often the cluster is asked while something is waited for. */
 const POLL_MS = 250;
 
-/** Waits for something in the cluster. */
+/** How much longer anything is waited for than it takes on a machine of two quiet cores: waiting is to end what hangs. */
+const PATIENCE = 3;
+
+/** Waits for something in the cluster that takes so many seconds at the most where the machine is not busy. */
 export function eventually<T>(what: string, seconds: number, condition: () => T | Promise<T>) {
-  return until(condition, { what, timeoutMs: seconds * 1000, pollIntervalMs: POLL_MS });
+  return until(condition, { what, timeoutMs: seconds * PATIENCE * 1000, pollIntervalMs: POLL_MS });
 }
 
 /** Sees that something holds for a while. @throws as soon as `check` does */
@@ -57,6 +62,12 @@ export async function during(seconds: number, check: () => unknown): Promise<voi
 export function isReady({ metadata, status }: V1Pod): boolean {
   if (metadata?.deletionTimestamp !== undefined) return false;
   return status?.conditions?.some(({ type, status }) => type === 'Ready' && status === 'True') ?? false;
+}
+
+/** Whether a pod has left: its processes have ended, though the object may stay for some seconds on a busy node. */
+export function hasLeft({ type, object: { status } }: Change<V1Pod>): boolean {
+  const containers = status?.containerStatuses ?? [];
+  return type === 'DELETED' || (containers.length > 0 && containers.every(({ state }) => state?.terminated));
 }
 
 /** Waits until a pod that stands alone is ready, and returns its address. */
@@ -143,6 +154,28 @@ export async function watch<T extends KubernetesObject>(
   };
 }
 
+/** Reads the log of a container, from its beginning to its end. Returns what ends that earlier. */
+export async function followLog(
+  namespace: string,
+  pod: string,
+  container: string,
+  said: (line: string) => void,
+): Promise<AbortController> {
+  const query = new URLSearchParams({ container, follow: 'true' });
+  const url = `${config.getCurrentCluster()?.server}/api/v1/namespaces/${namespace}/pods/${pod}/log?${query}`;
+  const abort = new AbortController();
+  const options = { signal: abort.signal };
+  await config.applyToHTTPSOptions(options);
+  // Not by the library, where the end of such a stream cannot be caught.
+  const request = get(url, options, (response) => {
+    createInterface(response)
+      .on('line', said)
+      .on('error', () => {});
+  });
+  request.on('error', () => {});
+  return abort;
+}
+
 /** Deletes everything of a run, and waits until it is gone. */
 export async function deleteRun(run: string, tell: (names: readonly string[]) => void): Promise<void> {
   const left = async () => {
@@ -166,8 +199,7 @@ export async function deleteRun(run: string, tell: (names: readonly string[]) =>
 
 /** What helm has made outside of any namespace for releases in such namespaces, as `kind/name`. */
 export async function clusterWide(isIn: (namespace: string) => boolean): Promise<readonly string[]> {
-  const kinds = await made(false);
-  const list = JSON.parse(await kubectl('get', kinds.join(), '--output', 'json')) as {
+  const list = JSON.parse(await getMade(false, '--output', 'json')) as {
     items: { apiVersion: string; kind: string; metadata: V1ObjectMeta }[];
   };
   return list.items
@@ -178,11 +210,18 @@ export async function clusterWide(isIn: (namespace: string) => boolean): Promise
     });
 }
 
-/** The kinds whose objects somebody makes, with or without a namespace: not what is only read, as measurements are, and
- * cannot be read at all while whoever measures starts. */
-export async function made(isNamespaced: boolean): Promise<readonly string[]> {
-  const output = await kubectl(
-    ...['api-resources', '--verbs=list,delete', `--namespaced=${isNamespaced}`, '--output', 'name'],
-  );
-  return output.split('\n').filter((it) => it !== '');
+/** Lists that are no resources of their own, or nobody's in particular. */
+const UNCOUNTED = ['events', 'events.events.k8s.io'];
+
+/** Asks for all objects that somebody makes, with or without a namespace: not for what is only read, as measurements are.
+ * Other scenarios bring kinds and take them away again, and those who measure start: then it is asked again. */
+export async function getMade(isNamespaced: boolean, ...args: readonly string[]): Promise<string> {
+  const { answer } = await eventually('all kinds of objects to be listed', 60, async () => {
+    const names = await kubectl(
+      ...['api-resources', '--verbs=list,delete', `--namespaced=${isNamespaced}`, '--output', 'name'],
+    );
+    const kinds = names.split('\n').filter((it) => it !== '' && !UNCOUNTED.includes(it));
+    return { answer: await kubectl('get', kinds.join(), ...args) };
+  });
+  return answer;
 }

@@ -2,7 +2,7 @@
 
 import type { V1Pod } from '@kubernetes/client-node';
 import { describe, expect, test } from 'vitest';
-import { apps, autoscaling, eventually, watch } from './cluster.ts';
+import { apps, autoscaling, eventually, hasLeft, watch } from './cluster.ts';
 import { Counting } from './counting.ts';
 import { runToEnd } from './programs.ts';
 import { patientValues, Release } from './release.ts';
@@ -32,7 +32,7 @@ describe.skipIf(!hasMetrics)(
             cpu: { targetUtilization: TARGET_PERCENT },
             connections: { enabled: false },
             // No shorter than a pod takes to leave, as the chart wants it.
-            scaleDown: { periodSeconds: 40, stabilizationWindowSeconds: 40 },
+            scaleDown: { periodSeconds: 65, stabilizationWindowSeconds: 65 },
           },
         },
       });
@@ -61,8 +61,9 @@ describe.skipIf(!hasMetrics)(
       const stopWatching = await watch<V1Pod>(
         `/api/v1/namespaces/${release.namespace}/pods`,
         release.selector,
-        ({ type, object: { metadata } }) => {
-          if (type === 'DELETED') leaving.delete(metadata?.name ?? '');
+        (change) => {
+          const { metadata } = change.object;
+          if (hasLeft(change)) leaving.delete(metadata?.name ?? '');
           else if (metadata?.deletionTimestamp !== undefined) leaving.add(metadata.name ?? '');
           atOnce = Math.max(atOnce, leaving.size);
         },
@@ -72,7 +73,7 @@ describe.skipIf(!hasMetrics)(
       space.say('scaled in');
       expect(atOnce).toBe(1);
       await counting.expectEverything();
-      expect(counting.lost).toEqual([]);
+      counting.expectNoneLost();
 
       const { namespace, fullname: name } = release;
       expect((await apps.readNamespacedDeployment({ name, namespace })).spec?.replicas).toBe(2);
@@ -91,7 +92,8 @@ function load(release: Release): () => Promise<void> {
     while (!isOver) {
       const url = `${release.httpUrl(8081)}/v1/publish/many`;
       const { status, text } = await call(url, { method: 'POST', headers, body });
-      if (status !== 200) throw new Error(`the API answered ${status}: ${text}`);
+      // Where it has more to do than it can it says so, which is load enough.
+      if (status !== 200 && status !== 503) throw new Error(`the API answered ${status}: ${text}`);
     }
   };
   const workers = Promise.all([worker(), worker(), worker(), worker()]);

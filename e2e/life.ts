@@ -2,12 +2,8 @@
 
 import { expect, test } from 'vitest';
 import { until } from '../test/until.ts';
-import { apps, clusterWide, core, eventually, made } from './cluster.ts';
-import { kubectl } from './programs.ts';
+import { apps, clusterWide, core, eventually, getMade } from './cluster.ts';
 import type { Release } from './release.ts';
-
-/** Lists that are no resources of their own, or nobody's in particular. */
-const UNCOUNTED = ['events', 'events.events.k8s.io'];
 
 /** Adds the tests. `before` is what was in the namespace before the install. */
 export function testLife(get: () => { release: Release; before: readonly string[] }): void {
@@ -75,9 +71,6 @@ export async function expectContents({ namespace }: Release, wanted: readonly st
 
 /** Everything in a namespace, as `kind/name`. */
 export async function contents(namespace: string): Promise<readonly string[]> {
-  const kinds = (await made(true)).filter((it) => !UNCOUNTED.includes(it));
-  const output = await kubectl(
-    ...['--namespace', namespace, 'get', kinds.join(), '--ignore-not-found', '--output', 'name'],
-  );
+  const output = await getMade(true, '--namespace', namespace, '--ignore-not-found', '--output', 'name');
   return output.split('\n').filter((it) => it !== '');
 }

@@ -9,6 +9,9 @@ import { artifacts, givenImage, image, loadCommand, runLabel, runName, say } fro
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const RELAY_PORT = 7000;
+/** What is kept of what the way in says, and how long it rests before it opens again. */
+const MAX_OUTPUT = 4000;
+const RESTART_MS = 500;
 
 /** A fault that the person at the keyboard can mend: printed without a stack. */
 class Fault extends Error {}
@@ -43,7 +46,7 @@ async function findTools(): Promise<void> {
 }
 
 async function findCluster(): Promise<void> {
-  const { code, output } = await runToEnd('kubectl', ['get', '--raw', '/readyz', '--request-timeout=10s']);
+  const { code, output } = await runToEnd('kubectl', ['get', '--raw', '/readyz', '--request-timeout=30s']);
   if (code !== 0) {
     throw new Fault(
       `The end-to-end tests need a cluster, and kubectl reaches none:\n${output.trim()}\n` +
@@ -89,7 +92,8 @@ async function openRelay(): Promise<{ port: number; close: () => void }> {
           command: ['/usr/local/bin/node', '--input-type=module', '--eval', source],
           ports: [{ containerPort: RELAY_PORT }],
           readinessProbe: { tcpSocket: { port: RELAY_PORT }, periodSeconds: 1 },
-          resources: { requests: { cpu: '10m', memory: '32Mi' }, limits: { memory: '256Mi' } },
+          // Everything goes through it: where it waits for its turn, every scenario does.
+          resources: { requests: { cpu: '200m', memory: '32Mi' }, limits: { memory: '256Mi' } },
           securityContext: {
             allowPrivilegeEscalation: false,
             capabilities: { drop: ['ALL'] },
@@ -101,27 +105,40 @@ async function openRelay(): Promise<{ port: number; close: () => void }> {
     },
   });
   await addressOf(namespace, 'relay');
-  const forward = spawn(
-    'kubectl',
-    ['--namespace', namespace, 'port-forward', 'pod/relay', `:${RELAY_PORT}`],
-    {
-      stdio: ['ignore', 'pipe', 'pipe'],
-    },
-  );
+  let port = '';
   let output = '';
-  for (const stream of [forward.stdout, forward.stderr]) {
-    stream.on('data', (chunk) => {
-      output += chunk;
+  let isClosed = false;
+  let end = () => {};
+  const forward = () => {
+    if (isClosed) return;
+    const args = ['--namespace', namespace, 'port-forward', 'pod/relay', `${port}:${RELAY_PORT}`];
+    const child = spawn('kubectl', args, { stdio: ['ignore', 'pipe', 'pipe'] });
+    output = '';
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.on('data', (chunk) => {
+        output = (output + chunk).slice(-MAX_OUTPUT);
+      });
+    }
+    end = () => void child.kill();
+    // It gives up where the API server restarts. Scenarios that begin later need not fail over it.
+    child.once('exit', () => {
+      if (isClosed) return;
+      say('e2e', `kubectl port-forward has ended, and with it every connection; it starts again:\n${output}`);
+      setTimeout(forward, RESTART_MS);
     });
-  }
-  const tell = () => say('e2e', `kubectl port-forward has ended:\n${output}`);
-  forward.once('exit', tell);
+  };
   const close = () => {
-    forward.off('exit', tell);
-    forward.kill();
+    isClosed = true;
+    end();
   };
   process.once('exit', close);
-  const port = await eventually('kubectl port-forward', 60, () => /127\.0\.0\.1:(\d+)/.exec(output)?.[1]);
+  try {
+    forward();
+    port = await eventually('kubectl port-forward', 60, () => /127\.0\.0\.1:(\d+)/.exec(output)?.[1]);
+  } catch (error) {
+    close();
+    throw error;
+  }
   return { port: Number(port), close };
 }
 

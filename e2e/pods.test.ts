@@ -41,8 +41,7 @@ test('a message to a user reaches all of their connections, on every pod', async
 });
 
 test('scaled to four pods, every pod hears every other; scaled back, clients move and miss nothing', async () => {
-  await release.kubectl('scale', `deployment/${release.fullname}`, '--replicas=4');
-  const four = await release.pods(4);
+  const four = await release.scale(4);
   const clients = four.map((pod, at) => release.client(`user-${at}`, { pod }));
   try {
     for (const from of clients) for (const to of clients) await expectToHear(from, to);
@@ -51,30 +50,29 @@ test('scaled to four pods, every pod hears every other; scaled back, clients mov
   }
 
   await using load = await Counting.start(release, { subscribers: 12, channels: 2, everyMs: 50 });
-  await release.kubectl('scale', `deployment/${release.fullname}`, '--replicas=2');
-  await release.pods(2);
+  await release.scale(2);
   await load.expectEverything();
-  expect(load.lost).toEqual([]);
+  load.expectNoneLost();
   // With twelve on four pods, it would take a coin a long time to show none on two of them.
   expect(load.moves.length).toBeGreaterThan(0);
 });
 
 test('a pod that is deleted with no grace costs its clients a reconnect, and nothing on durable channels', async () => {
+  const [first, second] = await release.scale(2);
   await using load = await Counting.start(release, { subscribers: 8, channels: 2, everyMs: 50 });
-  const [first, second] = await release.pods(2);
   const counts = [await release.connectionsOf(first), await release.connectionsOf(second)] as const;
   const [victim, connections] = counts[0] > counts[1] ? [first, counts[0]] : [second, counts[1]];
   await release.kubectl('delete', 'pod', victim.name, '--grace-period=0', '--force');
-  await until(() => load.moves.length + load.lost.length >= connections, {
-    what: `${connections} clients to leave ${victim.name}`,
+  await eventually(`${connections} clients to leave ${victim.name}`, 60, () => {
+    return load.moves.length + load.lost.length >= connections;
   });
   await load.expectEverything();
   await release.pods(2);
 });
 
 test('an eviction drains a pod, and the next one has to wait until another has taken its place', async () => {
+  const [first, second] = await release.scale(2);
   await using load = await Counting.start(release, { subscribers: 8, channels: 2, everyMs: 50 });
-  const [first, second] = await release.pods(2);
   await eventually('the budget to know that both are ready', 60, async () => (await allowance()) === '1');
   expect(await evict(first)).toBe(201);
   expect(await evict(second)).toBe(429);
@@ -85,7 +83,7 @@ test('an eviction drains a pod, and the next one has to wait until another has t
     return pods.every(({ metadata }) => ![first.name, second.name].includes(metadata?.name ?? ''));
   });
   await load.expectEverything();
-  expect(load.lost).toEqual([]);
+  load.expectNoneLost();
 });
 
 /** How many pods may be evicted now. */

@@ -20,7 +20,9 @@ createServer((client) => {
     const target = connect(Number(port), host);
     target.setNoDelay(true);
     // The first packets to a Service that is not known everywhere yet go nowhere, and so do all that repeat them.
-    const timer = setTimeout(() => target.destroy(), CONNECT_TIMEOUT_MS);
+    // After a stall the answer may be there and not be read yet, as timers come first.
+    const giveUp = () => target.connecting && target.destroy();
+    const timer = setTimeout(() => setImmediate(giveUp), CONNECT_TIMEOUT_MS);
     target.on('connect', () => clearTimeout(timer));
     target.write(head.subarray(end + 1));
     target.on('error', () => client.end());

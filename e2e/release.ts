@@ -33,6 +33,8 @@ export const quickValues: Values = {
   preStopSeconds: 2,
   // Long enough that clients on a busy machine have moved before they are cut.
   drainSeconds: 15,
+  // As long as it may be: the machine of the clients may stop for some seconds, too. Scenarios of its own are about it.
+  pongTimeoutSeconds: 25,
   resources: { requests: { cpu: '10m', memory: '64Mi' } },
   redis: { resources: { requests: { cpu: '10m', memory: '32Mi' } } },
   // Scenarios of its own are about it.
@@ -46,9 +48,9 @@ export const quickValues: Values = {
   },
 };
 
-/** For scenarios in which every client has to move before it is cut: time for it on a busy machine, and for load balancers
- * to have heard of a pod that goes. */
-export const patientValues: Values = { ...quickValues, preStopSeconds: 5, drainSeconds: 25 };
+/** For scenarios in which every client has to move before it is cut: time for load balancers to have heard of a pod that
+ * goes, and for each client the most that it is ever left. A busy machine takes seconds to connect it anew. */
+export const patientValues: Values = { ...quickValues, preStopSeconds: 5, drainSeconds: 50 };
 
 export interface InstallOptions {
   readonly helm?: 'helm' | 'helm3';
@@ -169,17 +171,29 @@ export class Release {
     return items;
   };
 
-  /** Waits until there are so many gateway pods (two or more), every one of them ready, and returns their names and addresses. */
+  /** Waits until there are so many gateway pods (two or more), every one of them ready, and the Service leads to them.
+   * Returns their names and addresses. */
   async pods(count: number, seconds = 180): Promise<Pods> {
     const found = await eventually(
       `${count} gateways of ${this.namespace} to be ready`,
       seconds,
       async () => {
         const pods = await this.allPods();
-        return pods.length === count && pods.every(isReady) && pods.map(podOf);
+        if (pods.length === count && pods.every(isReady)) return pods.map(podOf);
+        throw new Error(`there are ${pods.map(stateOf).join(', ') || 'none'}`);
       },
     );
+    // The nodes hear of it a little later. Any answer will do.
+    await eventually(`the Service of ${this.namespace} to lead to a gateway`, 60, () =>
+      call(this.httpUrl(8080)),
+    );
     return found as unknown as Pods;
+  }
+
+  /** Scales it by hand, and waits until there are so many pods. What another test has left is made good, too. */
+  async scale(count: number): Promise<Pods> {
+    await this.kubectl('scale', `deployment/${this.fullname}`, `--replicas=${count}`);
+    return this.pods(count);
   }
 
   // ── Ways to use it ────────────────────────────────────────────────────────────────────────────
@@ -190,7 +204,7 @@ export class Release {
   }
 
   /** Where backends and Prometheus connect, likewise. */
-  httpUrl(port: 8081 | 9090, pod?: Pod): string {
+  httpUrl(port: 8080 | 8081 | 9090, pod?: Pod): string {
     return `http://${pod?.address ?? `${this.fullname}.${this.namespace}.svc`}:${port}`;
   }
 
@@ -253,6 +267,18 @@ export interface Pod {
 
 /** Pods, two or more: with one alone there is nothing between pods to see. */
 export type Pods = readonly [Pod, Pod, ...Pod[]];
+
+/** A pod, as it is told of one that is waited for. */
+function stateOf(pod: V1Pod): string {
+  const { metadata, status } = pod;
+  const isLeaving = metadata?.deletionTimestamp !== undefined;
+  const reasons = status?.containerStatuses?.map(
+    ({ state }) => state?.waiting?.reason ?? state?.terminated?.reason,
+  );
+  const why = reasons?.filter((it) => it !== undefined) ?? [];
+  const word = isLeaving ? 'leaving' : isReady(pod) ? 'ready' : 'not ready';
+  return [`${metadata?.name} (${[word, status?.phase, ...why].join(', ')})`].join();
+}
 
 function podOf({ metadata, status }: V1Pod): Pod {
   return { name: metadata?.name ?? '', address: status?.podIP ?? '' };

@@ -13,9 +13,9 @@ const ALONE = [
 
 const shared = {
   pool: 'forks',
-  // More than what a scenario waits for takes one after the other, on a machine that is as slow as a time-out may bear.
-  testTimeout: 600_000,
-  hookTimeout: 600_000,
+  // More than the longest wait for a condition, which says what it waited for.
+  testTimeout: 1_500_000,
+  hookTimeout: 1_500_000,
 } as const;
 
 export default defineConfig({

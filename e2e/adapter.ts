@@ -125,7 +125,7 @@ export async function registerAdapter({ namespace, say }: Space): Promise<void> 
       service: { namespace, name: NAME },
     },
   });
-  await kubectl('wait', '--for=condition=Available', `apiservice/${API_SERVICE}`, '--timeout=60s');
+  await kubectl('wait', '--for=condition=Available', `apiservice/${API_SERVICE}`, '--timeout=300s');
 }
 
 /** Takes that back. */

@@ -77,10 +77,13 @@ test('TidegateConfigFileInvalid fires for channels that cannot be used, and ends
   const before = await release.kubectl(
     ...['get', 'configmap', 'tidegate-channels', '--output', 'jsonpath={.data.channels\\.yaml}'],
   );
-  await hold('namespaces: {room: {subscribe: whoever}}');
-  const alert = await prometheus.fires('TidegateConfigFileInvalid', 180);
-  expect(alert.labels).toMatchObject({ file: 'CHANNELS_FILE', severity: 'warning' });
-  await hold(before);
+  try {
+    await hold('namespaces: {room: {subscribe: whoever}}');
+    const alert = await prometheus.fires('TidegateConfigFileInvalid', 180);
+    expect(alert.labels).toMatchObject({ file: 'CHANNELS_FILE', severity: 'warning' });
+  } finally {
+    await hold(before);
+  }
   await prometheus.ends('TidegateConfigFileInvalid');
 });
 
@@ -95,7 +98,7 @@ test('a rolling restart fires nothing, while clients talk and move', async () =>
   );
   await release.kubectl('rollout', 'restart', 'deployment/tidegate');
   let isOver = false;
-  const roll = release.kubectl('rollout', 'status', 'deployment/tidegate', '--timeout=280s').then(() => {
+  const roll = release.kubectl('rollout', 'status', 'deployment/tidegate', '--timeout=800s').then(() => {
     isOver = true;
   });
   const fired = new Set<string>();
@@ -154,14 +157,17 @@ test('TidegateBusDown and TidegateProbeFailing fire while Redis is away, and Tid
   const pods = await release.pods(2);
   await Promise.all(pods.map(listen));
   await release.kubectl('scale', 'statefulset/tidegate-redis', '--replicas=0');
-  const [down, probes] = await Promise.all([
-    prometheus.fires('TidegateBusDown'),
-    prometheus.fires('TidegateProbeFailing'),
-  ]);
-  expect(down.labels.severity).toBe('critical');
-  expect(pods.map(({ name }) => name)).toContain(down.labels.pod);
-  expect(['refused', 'stalled']).toContain(probes.labels.reason);
-  await release.kubectl('scale', 'statefulset/tidegate-redis', '--replicas=1');
+  try {
+    const [down, probes] = await Promise.all([
+      prometheus.fires('TidegateBusDown'),
+      prometheus.fires('TidegateProbeFailing'),
+    ]);
+    expect(down.labels.severity).toBe('critical');
+    expect(pods.map(({ name }) => name)).toContain(down.labels.pod);
+    expect(['refused', 'stalled']).toContain(probes.labels.reason);
+  } finally {
+    await release.kubectl('scale', 'statefulset/tidegate-redis', '--replicas=1');
+  }
   const gaps = await prometheus.fires('TidegateGapsDeclared', 180);
   expect(gaps.labels.reason).toBe('bus');
   await prometheus.ends('TidegateBusDown');

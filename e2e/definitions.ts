@@ -3,6 +3,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { afterAll, beforeAll } from 'vitest';
 import { parseAllDocuments } from 'yaml';
+import { eventually } from './cluster.ts';
 import { kubectl, run } from './programs.ts';
 import { runLabel, runName } from './settings.ts';
 
@@ -25,9 +26,13 @@ export function useDefinitions(): void {
     const missing = [...foreign, ...readDefinitions(ours).filter(isMissing)];
     if (missing.length === 0) return;
     const input = JSON.stringify({ apiVersion: 'v1', kind: 'List', items: missing });
-    await run('kubectl', ['apply', '--filename', '-'], { input });
+    // Another scenario may bring the chart's own at the same moment.
+    await eventually('the definitions to be there', 60, async () => {
+      await run('kubectl', ['apply', '--filename', '-'], { input });
+      return true;
+    });
     const names = missing.map(({ metadata }) => `customresourcedefinition/${metadata.name}`);
-    await kubectl('wait', '--for=condition=Established', '--timeout=60s', ...names);
+    await kubectl('wait', '--for=condition=Established', '--timeout=300s', ...names);
   });
   // Those of a run that was killed, too. Never the cluster's own: with a definition go all objects of its kind.
   afterAll(async () => {

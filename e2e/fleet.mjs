@@ -52,7 +52,7 @@ function open(at) {
 
 async function publish(channel) {
   const publisher = connect({ url: `${url}/publisher` });
-  publisher.on('error', (error) => fault(`publisher: ${error}`));
+  publisher.on('error', (error) => error.retryable || fault(`publisher: ${error}`));
   while (!resting) {
     const number = (published.get(channel) ?? 0) + 1;
     try {

@@ -1,4 +1,4 @@
-// A load balancer that cuts connections which are idle for twelve seconds: pings keep silent ones open, and the chart
+// A load balancer that cuts connections which are idle for half a minute: pings keep silent ones open, and the chart
 // refuses an interval that would not.
 
 import { expect, test } from 'vitest';
@@ -10,7 +10,7 @@ import { quickValues, Release } from './release.ts';
 import { type Space, useSpace } from './space.ts';
 import { agent } from './tunnel.ts';
 
-const values = { ...quickValues, pingIntervalSeconds: 5, pongTimeoutSeconds: 5, idleTimeoutSeconds: 12 };
+const values = { ...quickValues, pingIntervalSeconds: 8, pongTimeoutSeconds: 8, idleTimeoutSeconds: 30 };
 
 let release: Release;
 let proxy: string;
@@ -21,7 +21,7 @@ useSpace('idle', async (space) => {
   proxy = await startProxy(space);
 });
 
-test('a silent connection through it holds for a minute, because it is pinged', async () => {
+test('a silent connection through it holds for 75 seconds, because it is pinged', async () => {
   const through = async (port: number, protocol: string) =>
     TestClient.open(`ws://${proxy}:${port}/ws`, {
       protocols: [protocol, `bearer.${await release.token('ann')}`],
@@ -33,19 +33,19 @@ test('a silent connection through it holds for a minute, because it is pinged', 
   await until(() => hasty.ended !== undefined, {
     what: 'a proxy with a shorter time-out to cut',
   });
-  await during(60, () => {
+  await during(75, () => {
     expect(patient.map(({ ended }) => ended)).toEqual([undefined, undefined]);
   });
   await Promise.all(patient.map((it) => it.leave()));
 });
 
 test('an interval that would be too long for it is refused, with what to change', async () => {
-  await expect(release.upgrade({ ...values, pingIntervalSeconds: 10 })).rejects.toThrow(
-    /pingIntervalSeconds is 10.*set pingIntervalSeconds to less than half, 5 at the most/s,
+  await expect(release.upgrade({ ...values, pingIntervalSeconds: 15 })).rejects.toThrow(
+    /pingIntervalSeconds is 15.*set pingIntervalSeconds to less than half, 14 at the most/s,
   );
 });
 
-/** An haproxy before the release: on port 8000 it cuts after twelve idle seconds, on port 8001 after one.
+/** An haproxy before the release: on port 8000 it cuts after thirty idle seconds, on port 8001 after one.
  * Returns its address. */
 async function startProxy({ namespace }: Space): Promise<string> {
   const listen = (port: number, seconds: number) => `
@@ -57,9 +57,9 @@ listen idle-${seconds}
 defaults
   mode http
   timeout connect 5s
-  timeout client 12s
-  timeout server 12s
-${listen(8000, 12)}
+  timeout client 30s
+  timeout server 30s
+${listen(8000, 30)}
 ${listen(8001, 1)}
 `;
   await apply(

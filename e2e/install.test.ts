@@ -69,6 +69,7 @@ describe('the release', () => {
 });
 
 test('the commands that the notes have for what is left delete it all', async () => {
+  await release.helm(['uninstall', release.name, '--ignore-not-found', '--wait']);
   const [, commands = ''] = /AN UNINSTALL .*:\n\n((?: {2}.*\n?)+)/.exec(release.notes) ?? [];
   await run('bash', ['-euc', commands.replaceAll(/ {4}.*/g, '')]);
   await expectContents(release, before);

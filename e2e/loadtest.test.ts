@@ -45,18 +45,19 @@ for (const scripts of [['fanout', 'rooms', 'direct'], ['ramp', 'storm', 'soak'],
 }
 
 test('k6 finds nothing lost in a rolling restart', async () => {
-  const passing = expectToPass('rolling', { SECONDS: '75' });
-  await said('rolling', 'restart the pods now');
-  await release.kubectl('rollout', 'restart', `deployment/${release.fullname}`);
-  await passing;
+  const restart = async () => {
+    await said('rolling', 'restart the pods now');
+    await release.kubectl('rollout', 'restart', `deployment/${release.fullname}`);
+  };
+  await Promise.all([expectToPass('rolling', { SECONDS: '75' }), restart()]);
 });
 
 test('k6 finds nothing lost while the pods double', async () => {
-  const passing = expectToPass('scale-out', { SECONDS: '20' });
-  await said('scale-out', 'double the pods now');
-  await release.kubectl('scale', `deployment/${release.fullname}`, '--replicas=4');
-  await passing;
-  await release.pods(4);
+  const double = async () => {
+    await said('scale-out', 'double the pods now');
+    await release.scale(4);
+  };
+  await Promise.all([expectToPass('scale-out', { SECONDS: '20' }), double()]);
 });
 
 /** Runs a script as the manifest does, and expects that its thresholds hold. */

@@ -67,5 +67,10 @@ export async function applyFolder(folder: string, namespace: string): Promise<vo
 /** Makes sure that the cluster knows the kind of policies. It is everybody's, and stays. */
 export async function applyKind(): Promise<void> {
   await run('kubectl', ['apply', '--kustomize', join(manifests, 'crd')]);
-  await run('kubectl', ['wait', '--for=condition=Established', 'crd/connectionpolicies.tidegate.dev']);
+  await run('kubectl', [
+    'wait',
+    '--for=condition=Established',
+    '--timeout=300s',
+    'crd/connectionpolicies.tidegate.dev',
+  ]);
 }

@@ -98,11 +98,14 @@ test('a policy on pods that lack the contract, on nothing, or beside an older on
     policy('nowhere', { targetRef: { kind: 'Deployment', name: 'nowhere' } }),
     policy('younger', { targetRef: { kind: 'Deployment', name: release.fullname } }),
   );
-  await reasonOf(namespace, 'foreign', 'Ready', 'NoContract');
-  await reasonOf(namespace, 'nowhere', 'Ready', 'TargetNotFound');
-  await reasonOf(namespace, 'younger', 'Conflict', 'OlderPolicy');
-  await reasonOf(namespace, release.fullname, 'Conflict', 'YoungerPolicies');
-  await release.kubectl('delete', 'deployment/foreign', 'cpol/foreign', 'cpol/nowhere', 'cpol/younger');
+  try {
+    await reasonOf(namespace, 'foreign', 'Ready', 'NoContract');
+    await reasonOf(namespace, 'nowhere', 'Ready', 'TargetNotFound');
+    await reasonOf(namespace, 'younger', 'Conflict', 'OlderPolicy');
+    await reasonOf(namespace, release.fullname, 'Conflict', 'YoungerPolicies');
+  } finally {
+    await release.kubectl('delete', 'deployment/foreign', 'cpol/foreign', 'cpol/nowhere', 'cpol/younger');
+  }
 });
 
 test('of a pod the operator can change its deletion cost, and nothing else', async () => {

@@ -35,9 +35,8 @@ afterAll(() => Promise.all(lanes.map((lane) => lane.helm(['uninstall', lane.name
 
 /** Fills the youngest of four pods, scales to two, and returns whether the emptiest went. */
 async function trial(release: Release, isProtected: boolean): Promise<boolean> {
-  const before = await release.pods(2);
-  await release.kubectl('scale', `deployment/${release.fullname}`, '--replicas=4');
-  const pods = await release.pods(4);
+  const before = await release.scale(2);
+  const pods = await release.scale(4);
   // Kubernetes removes the youngest first.
   const young = pods.filter(({ name }) => !before.some((it) => it.name === name));
   const clients: TestClient[] = [];
@@ -72,7 +71,13 @@ async function trials(count: number, isProtected: boolean): Promise<number> {
       if (await trial(release, isProtected)) right += 1;
     }
   };
-  await Promise.all(lanes.map(lane));
+  const stopping = (error: unknown) => {
+    begun = count;
+    throw error;
+  };
+  // Where one fails the others come to their end: what follows has the releases to itself.
+  const ends = await Promise.allSettled(lanes.map((it) => lane(it).catch(stopping)));
+  for (const end of ends) if (end.status === 'rejected') throw end.reason;
   space.say(
     `the emptiest pods went ${right} of ${count} times ${isProtected ? 'with' : 'without'} the operator`,
   );

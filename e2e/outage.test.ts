@@ -46,24 +46,25 @@ test('an outage of Redis closes no connection and changes no endpoint, and deliv
   await expectToHear(ann, bob);
   await ann.channel('doc:1').publish('before');
 
+  const everything = pods
+    .map(({ address }) => address)
+    .sort()
+    .join();
+  /** Each state that the endpoints have been in since they were complete. */
   const endpoints = new Set<string>();
   const stopWatching = await watch<V1EndpointSlice>(
     `/apis/discovery.k8s.io/v1/namespaces/${release.namespace}/endpointslices`,
     `kubernetes.io/service-name=${release.fullname}`,
     ({ object }) => {
-      endpoints.add(
-        (object.endpoints ?? [])
-          .filter(({ conditions }) => conditions?.ready)
-          .flatMap(({ addresses }) => addresses)
-          .sort()
-          .join(),
-      );
+      const ready = (object.endpoints ?? [])
+        .filter(({ conditions }) => conditions?.ready)
+        .flatMap(({ addresses }) => addresses)
+        .sort()
+        .join();
+      if (endpoints.size > 0 || ready === everything) endpoints.add(ready);
     },
   );
-  const everything = pods
-    .map(({ address }) => address)
-    .sort()
-    .join();
+  await eventually('the endpoints to be complete', 60, () => endpoints.size > 0);
 
   await release.kubectl('scale', `statefulset/${release.fullname}-redis`, '--replicas=0');
   await eventually('every gateway to see that Redis is away', 60, async () => {

@@ -31,7 +31,7 @@ export function changeChannels(
   for (const group of hub.channels()) {
     const { channel, namespace: before } = group;
     const namespace = channels.namespace(channel);
-    for (const connection of [...group.connections, ...group.arriving]) {
+    for (const connection of [...group.connections, ...group.arriving.keys()]) {
       if (!channels.maySubscribe(channel, connection.grants)) losers.add(connection);
     }
     // Nobody stays in it, and they leave it as the one it was.

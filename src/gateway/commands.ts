@@ -13,7 +13,7 @@ import type { Channels, Namespace } from './channels.ts';
 import type { Connection } from './connection.ts';
 import type { Expiries } from './expiries.ts';
 import type { Fanout } from './fanout.ts';
-import type { Group, Hub } from './hub.ts';
+import type { Entering, Hub } from './hub.ts';
 import type { Presence } from './presence.ts';
 import type { Publisher } from './publish.ts';
 import type { Entrance, Recovery } from './recovery.ts';
@@ -210,8 +210,12 @@ export class Commands {
     if (present === undefined && connection.groups.size > maxChannelsPerConnection) {
       throw new TidegateError('too_many_channels');
     }
-    const group = present ?? hub.arrive(connection, channel, namespace);
-    const admit = () => this.#admit(connection, group);
+    // Who is in it, or on the way there, has nothing to enter.
+    const entering =
+      present === undefined ? hub.arrive(connection, channel, namespace) : { connection, group: present };
+    const { group } = entering;
+    const isThere = () => (present === undefined ? hub.isEntering(entering) : connection.groups.has(present));
+    const admit = () => this.#admit(entering);
     try {
       if (group.ready !== undefined && !(await settlesWithin(group.ready, SUBSCRIBE_TIMEOUT_MS))) {
         throw new TidegateError('bus_unavailable', undefined, { retryAfterMs: 1000 });
@@ -220,31 +224,32 @@ export class Commands {
       const decided =
         follower === undefined || present !== undefined
           ? undefined
-          : await recovery.decide({ connection, group, follower, admit }, place);
+          : await recovery.decide({ entering, follower, isEntering: isThere, admit }, place);
       return () => {
         // A new token may have come meanwhile, and allow less.
         this.#readable(connection, channel);
-        if (!connection.groups.has(group)) {
+        if (!isThere()) {
           throw new TidegateError('not_subscribed', 'The channel was left before it was entered.');
         }
         return (
           decided?.() ?? {
             position: follower?.last,
             outcome: undefined,
-            start: present === undefined ? admit : () => {},
+            start: admit,
           }
         );
       };
     } catch (error) {
-      if (present === undefined && group.arriving.has(connection)) hub.leave(connection, group);
+      if (hub.isEntering(entering)) hub.leave(connection, group);
       throw error;
     }
   }
 
   /** Lets a connection that was on its way in hear the channel; does nothing where it hears it already, or has left. */
-  #admit(connection: Connection, group: Group): void {
+  #admit(entering: Entering): void {
     const { hub, presence } = this.#options;
-    if (!hub.admit(connection, group)) return;
+    if (!hub.admit(entering)) return;
+    const { connection, group } = entering;
     if (group.channel !== undefined && group.namespace.presence)
       presence.join(group.channel, group.namespace, connection.user);
   }

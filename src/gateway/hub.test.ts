@@ -105,9 +105,9 @@ test('gives who comes or goes in the middle of a turn of the event loop just wha
   };
   const [first, second] = [await connect('first'), await connect('second')];
   const enter = ({ connection }: typeof first) => {
-    const group = hub.arrive(connection, 'room:1', namespace);
-    hub.admit(connection, group);
-    return group;
+    const entering = hub.arrive(connection, 'room:1', namespace);
+    hub.admit(entering);
+    return entering.group;
   };
   const receive = (n: number) => {
     hub.receive(channelTopic('room:1'), encodeEnvelope({ id: newId(), timeMs: Date.now() }, String(n)));

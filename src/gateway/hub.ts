@@ -54,7 +54,7 @@ export class Group {
   namespace: Namespace;
   readonly connections = new Set<Connection>();
   /** On their way in: they hear nothing of the topic yet, but it is kept for them. */
-  readonly arriving = new Set<Connection>();
+  readonly arriving = new Map<Connection, Entering>();
   /** Where this pod stands in the channel, if it is durable. */
   follower: Follower | undefined;
   readonly metrics: NamespaceMetrics;
@@ -71,6 +71,13 @@ export class Group {
     this.namespace = namespace;
     this.metrics = metrics;
   }
+}
+
+/** One way of a connection into a group. Who leaves before it is in, and comes again, is on another: what was begun for
+ * the first must not go on for the second. */
+export interface Entering {
+  readonly connection: Connection;
+  readonly group: Group;
 }
 
 type NamespaceMetrics = ReturnType<typeof metricsOfNamespace>;
@@ -134,17 +141,25 @@ export class Hub {
   }
 
   /** Keeps a channel's group for a connection that is on its way in. It hears nothing before {@link admit}. */
-  arrive(connection: Connection, channel: string, namespace: Namespace): Group {
+  arrive(connection: Connection, channel: string, namespace: Namespace): Entering {
     const group = this.#channelGroup(channel, namespace);
+    const entering = { connection, group };
     this.#empty.delete(group);
-    group.arriving.add(connection);
+    group.arriving.set(connection, entering);
     connection.groups.add(group);
-    return group;
+    return entering;
+  }
+
+  /** Whether the connection is on this way still: neither in, nor gone. */
+  isEntering(entering: Entering): boolean {
+    return entering.group.arriving.get(entering.connection) === entering;
   }
 
   /** Lets a connection that was on its way in hear what comes from now on. Returns false where it has left meanwhile. */
-  admit(connection: Connection, group: Group): boolean {
-    if (!group.arriving.delete(connection)) return false;
+  admit(entering: Entering): boolean {
+    if (!this.isEntering(entering)) return false;
+    const { connection, group } = entering;
+    group.arriving.delete(connection);
     this.#join(connection, group);
     return true;
   }

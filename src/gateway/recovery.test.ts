@@ -10,15 +10,19 @@ import { type Json, TestClient } from '../../test/websocket.ts';
 const CHANNELS = JSON.stringify({
   namespaces: {
     doc: { subscribe: 'anyone', publish: 'anyone', durable: { messages: 1000, ageSeconds: 3600 } },
+    long: { subscribe: 'anyone', publish: 'anyone', durable: { messages: 10_000, ageSeconds: 3600 } },
     short: { subscribe: 'anyone', publish: 'anyone', durable: { messages: 5, ageSeconds: 3600 } },
   },
 });
 
+/** Whoever is given history and does not read it may go on asking. */
+const MAX_BACKLOG_BYTES = '16777216';
+
 const redis = await startRedis();
 const [memory, one, two] = await Promise.all([
-  startGateway({ CHANNELS }),
+  startGateway({ CHANNELS, MAX_BACKLOG_BYTES }),
   startGateway({ CHANNELS, REDIS_URL: redis.url }),
-  startGateway({ CHANNELS, REDIS_URL: redis.url }),
+  startGateway({ CHANNELS, MAX_BACKLOG_BYTES, REDIS_URL: redis.url }),
 ]);
 
 afterAll(async () => {
@@ -132,6 +136,54 @@ describe.each<[string, () => TestGateway, () => TestGateway]>([
     expect(await bob.call({ type: 'publish', channel, data: 1, key: 'k' })).not.toMatchObject({
       repeated: true,
     });
+  });
+
+  test('gives who left before it was in, and comes again, what it asks for the second time', async () => {
+    const channel = newChannel();
+    const ann = await TestClient.v1(`${here().url}/ws/ann`);
+    const positions = await publish(ann, channel, 300);
+    const bob = await TestClient.v1(`${there().url}/ws/bob`);
+    bob.send({ type: 'subscribe', ref: 1, channel });
+    bob.send({ type: 'unsubscribe', ref: 2, channel });
+    const ok = await bob.call({ type: 'subscribe', channel, after: positions[9] });
+    expect(ok).toMatchObject({ recovered: true, position: positions[299] });
+    await publish(ann, channel, 10, 300);
+    expect(await take(bob, 300)).toEqual(numbers(10, 310));
+  });
+
+  test('gives who leaves halfway through its history, and comes again, only what it asks for again', async () => {
+    const channel = newChannel('long');
+    const ann = await TestClient.v1(`${here().url}/ws/ann`);
+    // More than the kernel takes for somebody who does not read, and a page is less than may wait for him.
+    const data = 'x'.repeat(6000);
+    const [first] = await publish(ann, channel, 1);
+    for (let at = 2; at <= 2500; at += 1) ann.send({ type: 'publish', ref: at, channel, data });
+    await ann.json((it) => it.ref === 2500);
+    const bob = await TestClient.v1(`${there().url}/ws/bob`);
+    bob.ws.pause();
+    bob.send({ type: 'subscribe', channel, after: first });
+    await until(() => there().metric('tidegate_congested_connections'), {
+      what: 'the history to be held up',
+    });
+    bob.send({ type: 'unsubscribe', channel });
+    bob.send({ type: 'subscribe', channel, after: first });
+    bob.ws.resume();
+    const offsets = () =>
+      bob.inbox
+        .map((text) => JSON.parse(text) as Json)
+        .filter(isMessage)
+        .map(({ position }) => Number.parseInt(String(position), 10));
+    await until(() => bob.inbox.some((text) => text.includes('"position":"2500-')), {
+      what: 'all of it',
+      timeoutMs: 20_000,
+    });
+    await ann.call({ type: 'publish', channel, data });
+    await until(() => offsets().includes(2501), { what: 'what comes live', timeoutMs: 20_000 });
+    const all = offsets();
+    const again = all.lastIndexOf(2);
+    expect(again).toBeGreaterThan(0);
+    expect(all.slice(0, again)).toEqual(numbers(2, 2 + again));
+    expect(all.slice(again)).toEqual(numbers(2, 2502));
   });
 
   test('answers a subscribe to many channels once, each with its own outcome', async () => {

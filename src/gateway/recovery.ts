@@ -12,7 +12,7 @@ import type { Connection } from './connection.ts';
 import { type Fanout, Run } from './fanout.ts';
 import type { Follower, Stretch } from './follower.ts';
 import type { History } from './history.ts';
-import type { Group } from './hub.ts';
+import type { Entering, Group } from './hub.ts';
 import type { Traces } from './traces.ts';
 
 /** Whether a client got back what it missed, and why not. */
@@ -41,11 +41,13 @@ export interface Entrance {
   start(): void;
 }
 
-/** A connection on its way into a durable channel. `admit` lets it hear what comes from then on. */
+/** A connection on its way into a durable channel. */
 export interface Arrival {
-  readonly connection: Connection;
-  readonly group: Group;
+  readonly entering: Entering;
   readonly follower: Follower;
+  /** It is on this way still. */
+  isEntering(): boolean;
+  /** Lets it hear what comes from then on. */
   admit(): void;
 }
 
@@ -79,7 +81,8 @@ export class Recovery {
   /** Decides what a connection that is arriving gets. `place` is where the client says it is.
    * @throws {TidegateError} `bus_unavailable` where the log cannot be read. */
   async decide(arrival: Arrival, place: Place | undefined): Promise<() => Entrance> {
-    const { group, follower } = arrival;
+    const { follower } = arrival;
+    const { group } = arrival.entering;
     const startedAtMs = performance.now();
     const verdict = place === undefined ? undefined : await this.#judge(follower, place);
     // What follows is called when `ok` is about to be said, and speaks of that moment.
@@ -122,7 +125,8 @@ export class Recovery {
   }
 
   /** Hands out history until the connection has what the pod has delivered, and in that same moment lets it in. */
-  async #catchUp({ connection, group, follower, admit }: Arrival, from: Position): Promise<void> {
+  async #catchUp({ entering, follower, isEntering, admit }: Arrival, from: Position): Promise<void> {
+    const { connection, group } = entering;
     let at = from;
     const startedAtMs = performance.now();
     const given = { ...NOTHING_GIVEN };
@@ -134,7 +138,7 @@ export class Recovery {
     for (;;) {
       await this.#myTurn();
       if (connection.congested) await drained(connection);
-      if (!group.arriving.has(connection)) return;
+      if (!isEntering()) return;
       const { last } = follower;
       if (last === undefined) return end('trimmed');
       let verdict = follower.since(placeOf(at));
@@ -147,7 +151,7 @@ export class Recovery {
           await sleep(RETRY_MS, undefined, { ref: false });
           continue;
         }
-        if (!group.arriving.has(connection)) return;
+        if (!isEntering()) return;
       }
       if (verdict.kind !== 'continues') return end(verdict.kind === 'trimmed' ? 'trimmed' : 'forked');
       // The pod may have gone on meanwhile, or back: only what it has delivered itself is history.

@@ -5,6 +5,23 @@
 {{- $needed := add $t.leave $t.slack -}}
 {{- $faults := list -}}
 
+{{- /* Names. A Service has the strictest: a DNS label that begins with a letter. */ -}}
+{{- $name := include "tidegate.fullname" . -}}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $name) -}}
+  {{- $faults = append $faults (printf "the Service would be named %q, and names of Services begin with a small letter and have only small letters, digits and - in them: set fullnameOverride." $name) -}}
+{{- end -}}
+
+{{- /* What is checked here must not be set behind it: of two variables with one name the last one counts. */ -}}
+{{- $valueOf := dict "MAX_CONNECTIONS" "maxConnections" "PING_INTERVAL_SECONDS" "pingIntervalSeconds"
+      "PONG_TIMEOUT_SECONDS" "pongTimeoutSeconds" "DRAIN_SECONDS" "drainSeconds" "TRUSTED_PROXIES" "trustedProxies" -}}
+{{- range $v.extraEnv -}}
+  {{- if hasKey $valueOf (toString .name) -}}
+    {{- $faults = append $faults (printf "extraEnv has %s, past what is checked here: set %s instead." .name (get $valueOf .name)) -}}
+  {{- else if has (toString .name) (list "PORT" "API_PORT" "ADMIN_PORT") -}}
+    {{- $faults = append $faults (printf "extraEnv has %s, and probes, Services and NetworkPolicies lead to the port that the chart has: leave it out." .name) -}}
+  {{- end -}}
+{{- end -}}
+
 {{- /* Connections */ -}}
 {{- if ge (mul 2 (int $v.pingIntervalSeconds)) (int $t.idle) -}}
   {{- $faults = append $faults (printf "pingIntervalSeconds is %d, and connections are cut after %d idle seconds (idleTimeoutSeconds). A lost ping must not cut one: set pingIntervalSeconds to less than half, %d at the most, or raise idleTimeoutSeconds here and on the load balancer." (int $v.pingIntervalSeconds) (int $t.idle) (div (sub $t.idle 1) 2)) -}}
@@ -48,6 +65,29 @@
     {{- end -}}
   {{- end -}}
 {{- end -}}
+{{- /* An annotation of yours replaces the preset's, and with it what is checked here. */ -}}
+{{- $kept := list -}}
+{{- if and $v.ingress.enabled (eq $v.ingress.preset "alb") -}}
+  {{- $kept = list
+        (list "ingress" "alb.ingress.kubernetes.io/load-balancer-attributes" (printf "idle_timeout.timeout_seconds=%d" (int $t.idle)))
+        (list "ingress" "alb.ingress.kubernetes.io/target-group-attributes"
+          (printf "deregistration_delay.timeout_seconds=%s" (include "tidegate.delay" (list $ $v.ingress.alb.deregistrationDelaySeconds)))) -}}
+{{- else if and $v.ingress.enabled (eq $v.ingress.preset "nginx") -}}
+  {{- $kept = list
+        (list "ingress" "nginx.ingress.kubernetes.io/proxy-read-timeout" (toString $t.idle))
+        (list "ingress" "nginx.ingress.kubernetes.io/proxy-send-timeout" (toString $t.idle)) -}}
+{{- end -}}
+{{- if and $v.loadBalancer.enabled (eq $v.loadBalancer.preset "nlb") -}}
+  {{- $kept = append $kept (list "loadBalancer" "service.beta.kubernetes.io/aws-load-balancer-target-group-attributes"
+        (printf "deregistration_delay.timeout_seconds=%s" (include "tidegate.delay" (list $ $v.loadBalancer.deregistrationDelaySeconds)))) -}}
+{{- end -}}
+{{- range $kept -}}
+  {{- $way := index . 0 -}}{{- $key := index . 1 -}}{{- $wanted := index . 2 -}}
+  {{- $given := get (get $v $way).annotations $key -}}
+  {{- if and $given (not (has $wanted (splitList "," (nospace $given)))) -}}
+    {{- $faults = append $faults (printf "%s.annotations replaces %s, and leaves out %s, which is what is checked here: put that in. To change it, set idleTimeoutSeconds or the delay of the preset." $way $key $wanted) -}}
+  {{- end -}}
+{{- end -}}
 {{- if and (kindIs "invalid" $v.trustedProxies) (gt (len (uniq $proxies)) 1) -}}
   {{- $faults = append $faults "the ways in that are on differ in how many proxies add to X-Forwarded-For, so the address of a client cannot be told on all of them: set trustedProxies to the smallest number and know that address limits then hit the load balancer of the others, or use one way in." -}}
 {{- end -}}
@@ -55,13 +95,28 @@
   {{- $faults = append $faults "gatewayApi.parentRefs is empty, so the HTTPRoute would lead nowhere: name your Gateway, as [{name: public, namespace: gateways}]." -}}
 {{- end -}}
 
+{{- /* Channels, as the gateway refuses them when it starts */ -}}
+{{- if regexMatch "^tg(:|$)" $v.plain.channel -}}
+  {{- $faults = append $faults (printf "plain.channel is %s, and names that begin with tg are the gateway's own: choose another." $v.plain.channel) -}}
+{{- end -}}
+{{- range $name, $namespace := $v.channels.namespaces -}}
+  {{- if and $namespace.presenceEvents (not $namespace.presence) -}}
+    {{- $faults = append $faults (printf "channels.namespaces.%s has presenceEvents, which tell of who is present: set its presence to true, or leave presenceEvents out." $name) -}}
+  {{- end -}}
+  {{- if gt (int64 ($namespace.maxMessageBytes | default 0)) (int64 $v.limits.messageBytes) -}}
+    {{- $faults = append $faults (printf "channels.namespaces.%s.maxMessageBytes is %d, more than limits.messageBytes (%d): lower it, or raise the latter." $name (int64 $namespace.maxMessageBytes) (int64 $v.limits.messageBytes)) -}}
+  {{- end -}}
+{{- end -}}
+
 {{- /* Who may connect */ -}}
 {{- with $v.auth -}}
   {{- if and (eq .mode "jwt") (not .sharedSecret) (not .jwksUrl) -}}
     {{- $faults = append $faults "auth.mode is jwt, and there is no key to check tokens with: set auth.jwksUrl, or auth.sharedSecret to true." -}}
+  {{- else if and (eq .mode "jwt") (not (include "tidegate.usesJwtSecret" $)) (not (and .jwksUrl (regexMatch "RS|PS|ES|Ed" (join "," .algorithms | default "Ed")))) -}}
+    {{- $faults = append $faults "auth.algorithms has none that the keys can be of, so every token would be refused: those of auth.sharedSecret begin with HS, those of auth.jwksUrl do not. Add one, or leave auth.algorithms empty." -}}
   {{- end -}}
-  {{- if and .existingSecret (or .jwtSecret .apiKey) -}}
-    {{- $faults = append $faults "auth.existingSecret is set together with auth.jwtSecret or auth.apiKey: put these into that Secret, or leave existingSecret empty." -}}
+  {{- if and .existingSecret (or .jwtSecret .apiKey .adminToken) -}}
+    {{- $faults = append $faults "auth.existingSecret is set together with auth.jwtSecret, auth.apiKey or auth.adminToken: put these into that Secret, or leave existingSecret empty." -}}
   {{- end -}}
 {{- end -}}
 
@@ -111,6 +166,17 @@
 {{- end -}}
 {{- end -}}
 
+{{- /* Of two autoscalers with one name the new one cannot be made before the old one is gone. */ -}}
+{{- if $v.autoscaling.enabled -}}
+  {{- $live := lookup "autoscaling/v2" "HorizontalPodAutoscaler" .Release.Namespace $name -}}
+  {{- $isOfKeda := false -}}
+  {{- range dig "metadata" "ownerReferences" list $live }}{{ if eq .kind "ScaledObject" }}{{ $isOfKeda = true }}{{ end }}{{ end -}}
+  {{- $wantsKeda := not (empty (include "tidegate.scalesBy" (list . "keda"))) -}}
+  {{- if and $live (ne $isOfKeda $wantsKeda) -}}
+    {{- $faults = append $faults (printf "autoscaling.connections.source goes %s keda, and the autoscaler that is there has the name of the new one: upgrade once with autoscaling.enabled false and replicaCount null, which leaves the pods as they are, and then to this." ($wantsKeda | ternary "to" "away from")) -}}
+  {{- end -}}
+{{- end -}}
+
 {{- /* The operator */ -}}
 {{- with $v.operator -}}
   {{- if and .enabled .servedBy.name -}}
@@ -142,6 +208,13 @@
   {{- if and $v.ingress.enabled (eq $v.ingress.preset "alb") $v.ingress.alb.stickiness.enabled -}}
     {{- $faults = append $faults (printf "ingress.alb.stickiness is on, %s." $away) -}}
   {{- end -}}
+  {{- range $way, $annotations := dict "ingress" (and $v.ingress.enabled $v.ingress.annotations) "loadBalancer" (and $v.loadBalancer.enabled $v.loadBalancer.annotations) -}}
+    {{- range $key, $text := $annotations | default dict -}}
+      {{- if or (contains "stickiness.enabled=true" $text) (and (hasSuffix "nginx.ingress.kubernetes.io/affinity" $key) (eq $text "cookie")) -}}
+        {{- $faults = append $faults (printf "%s.annotations turns stickiness on with %s, %s." $way $key $away) -}}
+      {{- end -}}
+    {{- end -}}
+  {{- end -}}
 {{- end -}}
 
 {{- /* Redis */ -}}
@@ -163,6 +236,26 @@
     {{- end -}}
     {{- if and .persistence.enabled (lt (include "tidegate.mebibytes" .persistence.size | float64) (mulf (float64 .maxMemoryMebibytes) 3)) -}}
       {{- $faults = append $faults (printf "redis.persistence.size is %v, less than three times redis.maxMemoryMebibytes (%d), and the log grows to twice the data before it is rewritten beside itself: raise it to %dMi or more." .persistence.size (int .maxMemoryMebibytes) (int (mul 3 (int .maxMemoryMebibytes)))) -}}
+    {{- end -}}
+    {{- /* Kubernetes refuses to change the volume of a StatefulSet that is there, and does not say which field that was. */ -}}
+    {{- with lookup "apps/v1" "StatefulSet" $.Release.Namespace (include "tidegate.redisName" $) -}}
+      {{- $remedy := printf "Take it back, or run `kubectl --namespace %s delete statefulset %s --cascade=orphan`, which leaves its pod and its volume as they are, and upgrade again: see docs/operations.md." $.Release.Namespace .metadata.name -}}
+      {{- $claims := dig "spec" "volumeClaimTemplates" list . -}}
+      {{- $wants := $v.redis.persistence -}}
+      {{- if ne (empty $claims) (not $wants.enabled) -}}
+        {{- $faults = append $faults (printf "redis.persistence.enabled has changed, and a StatefulSet keeps the volumes that it began with. %s" $remedy) -}}
+      {{- else -}}
+        {{- range $claims -}}
+          {{- $size := .spec.resources.requests.storage -}}
+          {{- if ne (include "tidegate.mebibytes" $size) (include "tidegate.mebibytes" $wants.size) -}}
+            {{- $faults = append $faults (printf "redis.persistence.size is %s, and was %s, and a StatefulSet keeps the volumes that it began with. %s" $wants.size $size $remedy) -}}
+          {{- end -}}
+          {{- $class := .spec.storageClassName | default "" -}}
+          {{- if ne $class $wants.storageClass -}}
+            {{- $faults = append $faults (printf "redis.persistence.storageClass is %q, and was %q, and a StatefulSet keeps the volumes that it began with. %s" $wants.storageClass $class $remedy) -}}
+          {{- end -}}
+        {{- end -}}
+      {{- end -}}
     {{- end -}}
     {{- if not (or .persistence.enabled .persistence.allowDurableWithout) -}}
       {{- range $name, $namespace := $v.channels.namespaces -}}

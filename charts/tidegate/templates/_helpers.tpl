@@ -199,9 +199,20 @@ annotations:
 {{- end -}}
 {{- end -}}
 
+{{/* The ports of the cluster's DNS, for a NetworkPolicy: large answers come over TCP. */}}
+{{- define "tidegate.dnsPorts" -}}
+{{- $ports := list -}}
+{{- range .Values.networkPolicy.dnsPorts -}}
+{{- $ports = append (append $ports (dict "port" . "protocol" "UDP")) (dict "port" . "protocol" "TCP") -}}
+{{- end -}}
+{{- toJson $ports -}}
+{{- end -}}
+
 {{/* Whether tokens are checked by the Secret's `jwt-secret`. */}}
 {{- define "tidegate.usesJwtSecret" -}}
-{{- if and (eq .Values.auth.mode "jwt") .Values.auth.sharedSecret }}true{{ end -}}
+{{- with .Values.auth -}}
+{{- if and (eq .mode "jwt") .sharedSecret (contains "HS" (join "," .algorithms | default "HS")) }}true{{ end -}}
+{{- end -}}
 {{- end -}}
 
 {{/* Where Redis is and how to get in, whichever it is: url, secret (empty: no password), key and sentinelKey. */}}

@@ -5,9 +5,9 @@
 {{- $needed := add $t.leave $t.slack -}}
 {{- $faults := list -}}
 
-{{- /* Names. A Service has the strictest: a DNS label that begins with a letter. */ -}}
+{{- /* Names. A Service has the strictest: a DNS label that begins with a letter. Capitals Helm refuses itself. */ -}}
 {{- $name := include "tidegate.fullname" . -}}
-{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $name) -}}
+{{- if not (regexMatch "(?i)^[a-z]([-a-z0-9]*[a-z0-9])?$" $name) -}}
   {{- $faults = append $faults (printf "the Service would be named %q, and names of Services begin with a small letter and have only small letters, digits and - in them: set fullnameOverride." $name) -}}
 {{- end -}}
 
@@ -243,7 +243,7 @@
       {{- $claims := dig "spec" "volumeClaimTemplates" list . -}}
       {{- $wants := $v.redis.persistence -}}
       {{- if ne (empty $claims) (not $wants.enabled) -}}
-        {{- $faults = append $faults (printf "redis.persistence.enabled has changed, and a StatefulSet keeps the volumes that it began with. %s" $remedy) -}}
+        {{- $faults = append $faults (printf "redis.persistence.enabled has changed, a StatefulSet keeps the volumes that it began with, and Redis would begin empty. %s" $remedy) -}}
       {{- else -}}
         {{- range $claims -}}
           {{- $size := .spec.resources.requests.storage -}}

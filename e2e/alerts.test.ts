@@ -18,6 +18,8 @@ const SHORT = { for: '4s' };
 
 const values = {
   ...quickValues,
+  // Long enough that Prometheus sees what is late, also where it is late itself.
+  drainSeconds: 30,
   replicaCount: 2,
   maxConnections: MAX_CONNECTIONS,
   autoscaling: { enabled: true, minReplicas: 2, maxReplicas: 2, connections: { enabled: false } },

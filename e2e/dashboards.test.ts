@@ -11,6 +11,8 @@ import { useSpace } from './space.ts';
 
 const values = {
   ...operatedValues,
+  // More than pods that rest ever take, or there are soon more of them.
+  resources: { requests: { cpu: '100m', memory: '64Mi' } },
   replicaCount: 2,
   autoscaling: { enabled: true, minReplicas: 2, maxReplicas: 3, connections: { enabled: false } },
 };

@@ -25,7 +25,8 @@ for (const helm of ['helm', 'helm3'] as const) {
     const autoscaled = (minReplicas: number, more: Values = {}): Values => ({
       ...quickValues,
       ...more,
-      // It does not get to scale in: only what an upgrade does shows.
+      // It has no reason to scale, nor the time to scale in: only what an upgrade does shows.
+      resources: { requests: { cpu: '100m', memory: '64Mi' } },
       autoscaling: { enabled: true, minReplicas, maxReplicas: 6, connections: { enabled: false } },
     });
 

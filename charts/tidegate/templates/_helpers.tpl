@@ -202,7 +202,7 @@ annotations:
 {{/* The ports of the cluster's DNS, for a NetworkPolicy: large answers come over TCP. */}}
 {{- define "tidegate.dnsPorts" -}}
 {{- $ports := list -}}
-{{- range .Values.networkPolicy.dnsPorts -}}
+{{- range .Values.networkPolicy.dnsPorts | default (list 53) -}}
 {{- $ports = append (append $ports (dict "port" . "protocol" "UDP")) (dict "port" . "protocol" "TCP") -}}
 {{- end -}}
 {{- toJson $ports -}}

@@ -166,7 +166,12 @@ export class Hub {
 
   /** Takes a connection out of a channel's group, or stops it on its way in. */
   leave(connection: Connection, group: Group): void {
-    this.#leave(connection, group);
+    this.#fanout.settle(group);
+    group.connections.delete(connection);
+    group.arriving.delete(connection);
+    connection.groups.delete(group);
+    connection.missed?.delete(group);
+    if (group.connections.size + group.arriving.size === 0) this.#linger(group);
   }
 
   /** Takes a connection out of every group, and returns those of channels that it had entered. */
@@ -176,7 +181,7 @@ export class Hub {
       (group) => group.channel !== undefined && group.connections.has(connection),
     );
     for (const group of groups) {
-      this.#leave(connection, group);
+      this.leave(connection, group);
       if (group.channel === undefined && group.connections.size === 0) this.#users -= 1;
     }
     return entered;
@@ -327,15 +332,6 @@ export class Hub {
     this.#empty.delete(group);
     group.connections.add(connection);
     connection.groups.add(group);
-  }
-
-  #leave(connection: Connection, group: Group): void {
-    this.#fanout.settle(group);
-    group.connections.delete(connection);
-    group.arriving.delete(connection);
-    connection.groups.delete(group);
-    connection.missed?.delete(group);
-    if (group.connections.size + group.arriving.size === 0) this.#linger(group);
   }
 
   /** Nobody is in the group. The set keeps the order in which that came about. */

@@ -50,117 +50,87 @@ const OWN_KEY_TTL_MS = 60_000;
 export class Publisher {
   readonly #bus: Bus;
   readonly #metrics: Metrics;
-  readonly #maxMessageBytes: number;
+  /** The policy of messages to users. */
+  readonly #direct: Namespace;
   readonly #traces: Traces | undefined;
 
   constructor(bus: Bus, metrics: Metrics, maxMessageBytes: number, traces?: Traces) {
     this.#bus = bus;
     this.#metrics = metrics;
-    this.#maxMessageBytes = maxMessageBytes;
+    this.#direct = { ...DIRECT, maxMessageBytes };
     this.#traces = traces;
   }
 
   /** Publishes to a channel.
    * @throws {TidegateError} `too_large`, `raw_channel`, `key_reused`, `bus_unavailable`, `overloaded`. */
   publish(publication: Publication): Promise<Published> {
-    if (this.#traces === undefined) return this.#publish(publication, undefined);
-    return this.#traces.send(publication, (traceparent) => this.#publish(publication, traceparent));
+    const { channel, namespace } = publication;
+    const topic = topicOf(channel, namespace);
+    const carry = (traceparent: string | undefined) =>
+      namespace.raw
+        ? this.#carryRaw(topic, publication)
+        : this.#carry(topic, namespace, publication, traceparent);
+    return this.#traces?.send(publication, carry) ?? carry(undefined);
   }
 
-  async #publish(publication: Publication, traceparent: string | undefined): Promise<Published> {
-    const { channel, namespace, payload, sender, skip, key } = publication;
-    if (namespace.raw) return this.#publishRaw(publication);
-    if (namespace.durable !== undefined || key !== undefined) return this.#append(publication, traceparent);
-    const id = await this.#publishEnvelope(
-      topicOf(channel, namespace),
-      namespace.name,
-      namespace.maxMessageBytes,
-      {
-        payload,
-        ...(sender !== undefined && { sender }),
-        ...(skip !== undefined && { skip }),
-        ...(traceparent !== undefined && { traceparent }),
-      },
-    );
-    return { id };
+  /** Sends to every connection of a user, on whatever pod.
+   * @throws {TidegateError} `too_large`, `key_reused`, `bus_unavailable`, `overloaded`. */
+  send(message: DirectMessage): Promise<Published> {
+    const sending = { ...message, channel: undefined, namespace: this.#direct };
+    const carry = (traceparent: string | undefined) =>
+      this.#carry(userTopic(message.user), this.#direct, message, traceparent);
+    return this.#traces?.send(sending, carry) ?? carry(undefined);
   }
 
-  async #publishRaw({ channel, namespace, payload, skip }: Publication): Promise<Published> {
+  /** Only the payload crosses the bus. */
+  async #carryRaw(topic: string, { namespace, payload, skip }: Publication): Promise<Published> {
     if (skip !== undefined)
       throw new TidegateError('raw_channel', 'A raw channel cannot leave its sender out.');
     const bytes = Buffer.from(rawText(payload));
     if (bytes.length > rawLimitBytes(namespace)) throw new TidegateError('too_large');
-    await this.#counted(namespace.name, this.#bus.publish(topicOf(channel, namespace), bytes));
+    await this.#counted(namespace.name, this.#bus.publish(topic, bytes));
     return {};
   }
 
-  /** What is kept, or must not be published twice, goes through the log. */
-  async #append(publication: Publication, traceparent: string | undefined): Promise<Published> {
-    const { channel, namespace, payload, sender, skip, key } = publication;
-    if (Buffer.byteLength(payload) > namespace.maxMessageBytes) throw new TidegateError('too_large');
-    const { durable } = namespace;
-    const newest = newId();
+  async #carry(
+    topic: string,
+    { name, maxMessageBytes, durable }: Namespace,
+    { payload, sender, skip, key }: Pick<Publication, 'payload' | 'sender' | 'skip' | 'key'>,
+    traceparent: string | undefined,
+  ): Promise<Published> {
+    if (Buffer.byteLength(payload) > maxMessageBytes) throw new TidegateError('too_large');
+    const fresh = { id: newId(), timeMs: Date.now() };
+    if (durable === undefined && key === undefined) {
+      const header: Header = {
+        ...fresh,
+        ...(sender !== undefined && { sender }),
+        ...(skip !== undefined && { skip }),
+        ...(traceparent !== undefined && { traceparent }),
+      };
+      await this.#counted(name, this.#bus.publish(topic, encodeEnvelope(header, payload)));
+      return { id: fresh.id };
+    }
+    // What is kept, or must not be published twice, goes through the log.
     const appending = this.#bus.log.append({
-      topic: topicOf(channel, namespace),
-      id: newest,
+      ...fresh,
+      topic,
       sender,
-      timeMs: Date.now(),
       skip,
       traceparent,
       payload,
-      // Every publish has a key, so that one whose answer was lost can be sent again and lands once.
-      key: key ?? newest,
+      // Every append has a key, so that one whose answer was lost can be sent again and lands once.
+      key: key ?? fresh.id,
       keyTtlMs: key === undefined ? OWN_KEY_TTL_MS : durable === undefined ? KEY_TTL_MS : DURABLE_KEY_TTL_MS,
       retention: durable,
       replicas: durable?.replicas,
     });
-    const { id, position, repeated, replicated } = await this.#counted(namespace.name, appending);
+    const { id, position, repeated, replicated } = await this.#counted(name, appending);
     return {
       id,
       ...(position !== undefined && { position: formatPosition(position) }),
       ...(repeated && { repeated }),
       ...(replicated !== undefined && { replicated }),
     };
-  }
-
-  /** Sends to every connection of a user, on whatever pod.
-   * @throws {TidegateError} `too_large`, `key_reused`, `bus_unavailable`, `overloaded`. */
-  send(message: DirectMessage): Promise<Published> {
-    const sending = { ...message, channel: undefined, namespace: DIRECT };
-    const send = (traceparent: string | undefined) => this.#send(message, traceparent);
-    return this.#traces?.send(sending, send) ?? send(undefined);
-  }
-
-  async #send(
-    { user, payload, sender, key }: DirectMessage,
-    traceparent: string | undefined,
-  ): Promise<Published> {
-    const topic = userTopic(user);
-    if (key !== undefined) {
-      if (Buffer.byteLength(payload) > this.#maxMessageBytes) throw new TidegateError('too_large');
-      const kept = { retention: undefined, replicas: undefined, skip: undefined };
-      const keyed = { id: newId(), timeMs: Date.now(), key, keyTtlMs: KEY_TTL_MS };
-      const appending = this.#bus.log.append({ topic, sender, traceparent, payload, ...keyed, ...kept });
-      const { id, repeated } = await this.#counted(DIRECT.name, appending);
-      return { id, ...(repeated && { repeated }) };
-    }
-    const from = sender === undefined ? {} : { sender };
-    const trace = traceparent === undefined ? {} : { traceparent };
-    const fields = { payload, ...from, ...trace };
-    return { id: await this.#publishEnvelope(topic, DIRECT.name, this.#maxMessageBytes, fields) };
-  }
-
-  async #publishEnvelope(
-    topic: string,
-    namespace: string,
-    limitBytes: number,
-    { payload, ...fields }: Pick<Header, 'sender' | 'skip' | 'traceparent'> & { payload: string },
-  ): Promise<string> {
-    if (Buffer.byteLength(payload) > limitBytes) throw new TidegateError('too_large');
-    const id = newId();
-    const bytes = encodeEnvelope({ id, ...fields, timeMs: Date.now() }, payload);
-    await this.#counted(namespace, this.#bus.publish(topic, bytes));
-    return id;
   }
 
   /** Counts a message that is on its way to the bus, and whether it got there. What its sender did wrong is no

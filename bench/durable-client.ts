@@ -2,6 +2,7 @@
 
 import { parseArgs } from 'node:util';
 import { clientFrame, Occurrences, openSocket, quantile } from './sockets.ts';
+import { sleep } from './wait.ts';
 
 const { values } = parseArgs({
   options: {
@@ -21,7 +22,6 @@ const headers = ['Sec-WebSocket-Protocol: tidegate.v1'];
 const upgrade = (user: string) => ({ port: Number(values.port), path: `/ws/${user}`, headers });
 const subscribe = clientFrame(JSON.stringify({ type: 'subscribe', channel: values.channel }));
 const publish = clientFrame(JSON.stringify({ type: 'publish', channel: values.channel, data: PAYLOAD }));
-const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
 const messages = Array.from({ length: SUBSCRIBERS }, () => new Occurrences('"type":"message"'));
 for (const [index, seen] of messages.entries()) {

@@ -2,7 +2,6 @@
 
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { accessSync, constants, readdirSync, readFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { delimiter, join } from 'node:path';
 
 /** Who runs where. The bench itself, Redis and the load client share a core, so that the server has one alone. */
@@ -228,21 +227,4 @@ export function findProgram(name: string): string | undefined {
         return false;
       }
     });
-}
-
-// Below Linux's range for outgoing connections, of which the clients here take tens of thousands.
-const FIRST_PORT = 20_000;
-const PORTS = 12_000;
-
-/** A free port on 127.0.0.1. */
-export async function freePort(): Promise<number> {
-  for (;;) {
-    const port = FIRST_PORT + Math.floor(Math.random() * PORTS);
-    const isFree = await new Promise<boolean>((resolve) => {
-      const server = createServer();
-      server.on('error', () => resolve(false));
-      server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
-    });
-    if (isFree) return port;
-  }
 }

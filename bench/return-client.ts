@@ -3,6 +3,7 @@
 
 import { parseArgs } from 'node:util';
 import { clientFrame, Occurrences, openSocket, quantile } from './sockets.ts';
+import { sleep } from './wait.ts';
 
 const { values } = parseArgs({
   options: {
@@ -24,7 +25,6 @@ const PAYLOAD = 'x'.repeat(100);
 const port = Number(values.port);
 const headers = ['Sec-WebSocket-Protocol: tidegate.v1'];
 const upgrade = (user: string) => ({ port, path: `/ws/${user}`, headers });
-const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 const command = (fields: object): Buffer => clientFrame(JSON.stringify(fields));
 
 /** Delivery times of those who never left, in milliseconds. */

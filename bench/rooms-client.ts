@@ -4,6 +4,7 @@
 import type { Socket } from 'node:net';
 import { parseArgs } from 'node:util';
 import { clientFrame, openSocket } from './sockets.ts';
+import { sleep } from './wait.ts';
 
 const { values } = parseArgs({
   options: {
@@ -57,7 +58,6 @@ const nothing = Buffer.alloc(0);
 
 /** Microseconds on a clock that only this process needs to agree on. */
 const nowUs = (): number => Math.round(performance.now() * 1000);
-const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 const inRoom = (text: string, room: number): string => text.replaceAll('%room%', String(room));
 
 function count(member: Member, chunk: Buffer): void {

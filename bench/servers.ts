@@ -4,7 +4,8 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Redis } from 'ioredis';
-import { freePort, type Launch, type Started, start } from './process.ts';
+import { freePort } from '../test/ports.ts';
+import { type Launch, type Started, start } from './process.ts';
 import { root, type Tools } from './tools.ts';
 import { accepts, answersOk, waitUntil } from './wait.ts';
 
@@ -30,7 +31,7 @@ export interface Running extends Started {
 export type ServerId = 'c' | 'c-write' | 'tidegate' | 'tidegate+redis' | 'plain-ws' | 'socket.io' | TracedId;
 
 /** The same gateway without traces, and with ever more of them. */
-export type TracedId = 'traces-off' | 'traces-0' | 'traces-1' | 'traces-100';
+type TracedId = 'traces-off' | 'traces-0' | 'traces-1' | 'traces-100';
 
 export interface Server {
   readonly id: ServerId;

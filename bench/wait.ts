@@ -6,6 +6,7 @@ import type { Started } from './process.ts';
 
 const POLL_MS = 2;
 
+/** Resolves when the time is over. */
 export const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** Asks every 2 ms. @throws {Error} when the process ends first or the time is over. */

@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs';
 import { type Browser, chromium } from 'playwright-core';
 
 /** Where Chromium is on this machine; undefined where there is none. CHROMIUM says where it is otherwise. */
-export const chromiumPath = [
+const chromiumPath = [
   process.env.CHROMIUM,
   '/usr/bin/chromium',
   '/usr/bin/chromium-browser',

@@ -5,7 +5,7 @@ import exec from 'k6/execution';
 import { number } from './settings.ts';
 
 /** Connections that one virtual user holds. */
-export const perVu = number('PER_VU', { ci: 25, full: 100 });
+const perVu = number('PER_VU', { ci: 25, full: 100 });
 
 /** The virtual users that so many connections take, as a scenario that runs once. */
 export function fleetScenario(exec: string, connections: number, maxSeconds: number) {

@@ -8,12 +8,13 @@ import type { Episode, Ineffective, Past } from './memory.ts';
 import type { PolicySpec } from './policy.ts';
 
 /** Why moving is given up, and what may be wrong. */
-export const WHY_NOT = {
+const WHY_NOT = {
   NotReceiving: 'the load balancer brings no connection to the emptier pods: are they registered with it?',
   MovesFail: 'clients that were asked to move came back to full pods: is the load balancer sticky?',
   Relapsed: 'pods that were made even became uneven again: does the load balancer prefer some of them?',
 } as const satisfies Partial<Record<Reason, string>>;
 
+/** The word for one of them. */
 export type GivenUp = keyof typeof WHY_NOT;
 
 /** By load there is one more cause for each: what moves follows connections, and load need not. */

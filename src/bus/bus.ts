@@ -94,6 +94,8 @@ export interface Store {
   settle(key: string, hash: string, answer: string | undefined, ttlMs: number): Promise<void>;
 }
 
+/** What a key stands for: nothing yet, so that it is the caller's (`new`); a call that is over, and its answer; a call that
+ * has not ended; or another payload. */
 export type Claim =
   | { kind: 'new' }
   | { kind: 'done'; answer: string }

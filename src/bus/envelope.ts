@@ -35,6 +35,7 @@ const NEWLINE = 0x0a;
 /** A header is a few fields; anything longer was not written by a gateway. */
 const MAX_HEADER_BYTES = 4096;
 
+/** The message as it crosses the bus. `payload` must be valid JSON text: it is not looked at. */
 export function encodeEnvelope(header: Header, payload: string): Buffer {
   return Buffer.from(`${MAGIC}${JSON.stringify(header)}\n${payload}`);
 }

@@ -3,6 +3,7 @@
 import type { Socket } from 'node:net';
 import type { Redis } from 'ioredis';
 
+/** Of a command, its key among them, but without its name. */
 export type Arguments = (string | number | Buffer)[];
 
 /** Sends commands to the server that has their key, whatever form Redis has. */

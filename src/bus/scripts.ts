@@ -9,6 +9,7 @@ export interface Script {
   readonly sha: string;
 }
 
+/** A script to be run by its digest. */
 export function script(text: string): Script {
   return { text, sha: createHash('sha1').update(text).digest('hex') };
 }

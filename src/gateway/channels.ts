@@ -92,6 +92,7 @@ export interface Grants {
   readonly send: readonly string[];
 }
 
+/** Nothing beyond what anyone may. */
 export const NO_GRANTS: Grants = { subscribe: [], publish: [], send: [] };
 
 /** The namespaces file cannot be used. `faults` lists everything that is wrong with it. */

@@ -10,6 +10,7 @@ import type { Batch } from './fanout.ts';
 import type { Group } from './hub.ts';
 import type { TokenBucket } from './rates.ts';
 
+/** Which of the two protocols a connection speaks. */
 export type Protocol = 'plain' | 'v1';
 
 /** The reason in a close frame has room for this many bytes (RFC 6455 5.5). */

@@ -48,6 +48,7 @@ export interface Stretch {
   readonly entries: readonly Entry[];
 }
 
+/** Follows one channel from the first subscriber here to the last. */
 export class Follower {
   readonly #options: FollowerOptions;
   #last: Position | undefined;

@@ -45,6 +45,7 @@ const CODE_AFTER_ERROR: Readonly<Record<string, number>> = {
   WS_ERR_TOO_MANY_BUFFERED_PARTS: closes.tooLarge.code,
 };
 
+/** What one connection, or one user, may take. Rates are a second; 0 is no limit to a rate. */
 export interface SessionLimits {
   readonly messageRate: number;
   readonly byteRate: number;

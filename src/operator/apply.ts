@@ -13,6 +13,7 @@ import type { Poller } from './poll.ts';
 /** Time between two writes of a status in which nothing but numbers has changed. */
 const STATUS_INTERVAL_MS = 30_000;
 
+/** What the applier is made with. */
 export interface ApplySettings {
   readonly kube: Kube;
   readonly poller: Poller;
@@ -31,6 +32,7 @@ export interface ApplyTarget {
   readonly pods: readonly SeenPod[];
 }
 
+/** Writes decisions, and remembers of each status when it was written. */
 export class Applier {
   readonly #settings: ApplySettings;
   readonly #now: () => number;

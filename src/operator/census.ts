@@ -19,6 +19,7 @@ export interface Silent {
   readonly heard: Extract<Heard, { known: false }>;
 }
 
+/** Who counts in a round, and what they did since the one before. */
 export interface Census {
   readonly members: readonly Member[];
   readonly silent: readonly Silent[];

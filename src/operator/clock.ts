@@ -4,6 +4,7 @@
 /** Clocks that are kept right by NTP are off by less. */
 const SET_MS = 5000;
 
+/** Compares the time of day with a clock that cannot be set. */
 export class Clock {
   readonly #dayMs: () => number;
   readonly #steadyMs: () => number;

@@ -1,6 +1,7 @@
 // Conditions: everything that a policy can say of itself, and what each word of it means. The docs and the custom
 // resource have their tables from here.
 
+/** As in metav1.Condition. */
 export type ConditionStatus = 'True' | 'False' | 'Unknown';
 
 /** Every condition of a policy, and what each of its values means. */
@@ -47,6 +48,7 @@ export const conditionTypes = {
   },
 } as const satisfies Record<string, { true: string; false: string; unknown: string }>;
 
+/** The name of one of them. */
 export type ConditionType = keyof typeof conditionTypes;
 
 /** Every reason a condition may have, and what it means. */
@@ -111,6 +113,7 @@ export const reasons = {
   Alone: 'No other policy has the same workload.',
 } as const satisfies Record<string, string>;
 
+/** The word for one of them. */
 export type Reason = keyof typeof reasons;
 
 /** What a condition says, before it is known since when. */

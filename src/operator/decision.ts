@@ -18,11 +18,13 @@ export interface Decision {
   readonly memory: Memory;
 }
 
+/** Which pod. */
 export interface PodRef {
   readonly name: string;
   readonly uid: string;
 }
 
+/** A ceiling, and the pod that is to have it. */
 export interface CeilingOrder extends PodRef {
   readonly ceiling: Ceiling;
 }
@@ -38,6 +40,7 @@ export interface Ceiling {
   readonly plain: boolean;
 }
 
+/** A deletion cost, and the pod that is to have it. */
 export interface DeletionCostOrder extends PodRef {
   /** Undefined: the annotation is removed. */
   readonly cost: number | undefined;
@@ -60,4 +63,5 @@ export const eventReasons = {
   PolicyConflict: 'An older policy has the same workload.',
 } as const satisfies Record<string, string>;
 
+/** The word for one of them. */
 export type EventReason = keyof typeof eventReasons;

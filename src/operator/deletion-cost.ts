@@ -7,6 +7,7 @@ import type { DeletionCostOrder } from './decision.ts';
 import type { Answer, Observation, Pod } from './observation.ts';
 import type { Policy } from './policy.ts';
 
+/** The costs to be written now, and whether the pods are in order. */
 export interface DeletionCostDecision extends Verdict {
   readonly orders: readonly DeletionCostOrder[];
 }

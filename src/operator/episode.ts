@@ -69,6 +69,7 @@ export function count(episode: Episode, { asked, moved, stayed }: Census['shed']
   };
 }
 
+/** The episode as a probe, or as a move. Where that is new, its effect is looked at from now on. */
 export function asKind(facts: Facts, episode: Episode, kind: Episode['kind']): Episode {
   if (episode.kind === kind) return episode;
   return { ...episode, kind, kindSinceMs: facts.nowMs, check: newCheck(facts, episode) };

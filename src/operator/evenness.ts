@@ -3,6 +3,7 @@
 import type { Member } from './census.ts';
 import type { PolicySpec } from './policy.ts';
 
+/** How far the pods of a round are from their fair share, in connections or in cores. */
 export interface Evenness {
   /** What every pod would have if they were even: connections or cores. */
   readonly fair: number;

@@ -2,6 +2,7 @@
 
 import type { Kube, KubeObject } from './kube.ts';
 
+/** How the API server can be known. */
 export interface FrontProxy {
   /** Certificates of the authority that signs the API server's, as PEM. */
   readonly ca: string;

@@ -36,6 +36,7 @@ export interface KubeObject {
   };
 }
 
+/** A page of a list. */
 export interface KubeList<T> {
   readonly metadata: { readonly resourceVersion: string; readonly continue?: string };
   readonly items: readonly T[];
@@ -56,6 +57,7 @@ export interface WatchEvent<T> {
   readonly object: T;
 }
 
+/** What a request may say beyond its method and path. */
 export interface RequestSettings {
   readonly query?: Readonly<Record<string, string | undefined>>;
   readonly body?: unknown;
@@ -85,6 +87,7 @@ export const isNotFound = (error: unknown): boolean => error instanceof KubeErro
 /** Whether the API server said that somebody else was faster. */
 export const isConflict = (error: unknown): boolean => error instanceof KubeError && error.status === 409;
 
+/** The API server. */
 export class Kube {
   readonly #config: KubeConfig;
   readonly #agent = new Agent({ keepAlive: true, maxSockets: 32 });

@@ -15,6 +15,7 @@ export interface LeaseTimes {
 
 const defaultTimes: LeaseTimes = { leaseMs: 15_000, renewMs: 10_000, retryMs: 2000 };
 
+/** What the election is made with. */
 export interface LeaderSettings {
   readonly kube: Kube;
   readonly namespace: string;
@@ -39,6 +40,7 @@ interface Lease extends KubeObject {
   };
 }
 
+/** Takes part in the election, and leads whenever it has the lease. */
 export class Leader {
   readonly #settings: LeaderSettings;
   readonly #times: LeaseTimes;

@@ -4,6 +4,7 @@
 import type { Condition, Reason } from './conditions.ts';
 import type { Policy, RebalanceStatus } from './policy.ts';
 
+/** What one round hands to the next. */
 export interface Memory {
   /** The workload that it is about, as `kind/name`. */
   readonly target: string | undefined;
@@ -97,6 +98,7 @@ export interface Episode {
   readonly leastUneven: number;
 }
 
+/** Why moving was given up, and for which pods and policy that holds. */
 export interface Ineffective {
   readonly sinceMs: number;
   readonly reason: Reason;

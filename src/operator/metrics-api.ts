@@ -9,6 +9,7 @@ import { boundSockets } from '../platform/sockets.ts';
 import type { FrontProxy } from './front-proxy.ts';
 import { parseSelector } from './selector.ts';
 
+/** The API group that the autoscaler asks. */
 export const METRICS_GROUP = 'custom.metrics.k8s.io';
 const VERSION = 'v1beta2';
 const ROOT = `/apis/${METRICS_GROUP}/${VERSION}`;

@@ -7,6 +7,7 @@ import type { Observation } from './observation.ts';
 import type { SeenPod } from './pods.ts';
 import type { Policy, PolicyStatus } from './policy.ts';
 
+/** Every metric of the operator. */
 export type OperatorMetrics = ReturnType<typeof createOperatorMetrics>;
 
 /** Not `namespace`, which Prometheus gives to the operator's own pod. */

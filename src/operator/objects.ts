@@ -3,6 +3,7 @@
 import type { KubeObject } from './kube.ts';
 import type { LabelSelector } from './selector.ts';
 
+/** A Pod. */
 export interface PodObject extends KubeObject {
   readonly status?: {
     readonly phase?: string;
@@ -12,6 +13,7 @@ export interface PodObject extends KubeObject {
   };
 }
 
+/** One condition of any of them. */
 export interface ConditionObject {
   readonly type: string;
   readonly status: string;
@@ -43,6 +45,7 @@ export interface WorkloadObject extends KubeObject {
   };
 }
 
+/** A HorizontalPodAutoscaler. */
 export interface HpaObject extends KubeObject {
   readonly spec: {
     readonly scaleTargetRef: { readonly kind: string; readonly name: string };
@@ -56,11 +59,13 @@ export interface HpaObject extends KubeObject {
   };
 }
 
+/** A ConnectionPolicy, before it is decoded. */
 export interface PolicyObject extends KubeObject {
   readonly spec?: unknown;
   readonly status?: unknown;
 }
 
+/** A Secret. Its values are base64. */
 export interface SecretObject extends KubeObject {
   readonly data?: Readonly<Record<string, string>>;
 }

@@ -28,6 +28,7 @@ export interface MetricsApiState {
 /** Time between two rounds. */
 export const ROUND_MS = 5000;
 
+/** The Deployment or StatefulSet that a policy is about. */
 export interface Workload {
   readonly kind: 'Deployment' | 'StatefulSet';
   readonly namespace: string;
@@ -44,6 +45,7 @@ export interface Workload {
   readonly preStopSeconds: number;
 }
 
+/** The autoscaler of the workload. All numbers but `atLimit` are replicas. */
 export interface Hpa {
   readonly name: string;
   readonly min: number;
@@ -56,6 +58,7 @@ export interface Hpa {
   readonly atLimit: boolean;
 }
 
+/** A pod of the workload, ready or not. */
 export interface Pod {
   readonly name: string;
   readonly uid: string;
@@ -120,6 +123,7 @@ export interface Answer {
   readonly shed: Shed | undefined;
 }
 
+/** Of clients asked to move: counters since the start of the pod, and how many are `outstanding` now. */
 export interface Shed {
   readonly asked: number;
   readonly moved: number;

@@ -9,6 +9,7 @@ import type { Policy } from './policy.ts';
 import type { Poller } from './poll.ts';
 import { selectorText } from './selector.ts';
 
+/** What observing needs. */
 export interface ObserverSettings {
   readonly kube: Kube;
   readonly poller: Poller;
@@ -24,6 +25,7 @@ export interface Surroundings {
   readonly metricsApi: MetricsApiState | undefined;
 }
 
+/** Observes the workload of one policy, which may change meanwhile. */
 export class Observer {
   readonly #settings: ObserverSettings;
   #pods: Pods | undefined;

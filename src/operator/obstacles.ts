@@ -7,6 +7,7 @@ import type { Observation } from './observation.ts';
 import { durationSeconds, type Policy } from './policy.ts';
 import { isOpen } from './window.ts';
 
+/** Why nothing is moved, in one word and for people. */
 export interface Obstacle {
   readonly reason: Reason;
   readonly message: string;

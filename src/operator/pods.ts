@@ -6,6 +6,7 @@ import type { Heard, Pod } from './observation.ts';
 import { type PodAddress, type PodAnswer, PollError, type Poller } from './poll.ts';
 import { Watched, type WatchedSettings } from './watched.ts';
 
+/** The annotation by which a ReplicaSet chooses whom to remove first. */
 export const DELETION_COST = 'controller.kubernetes.io/pod-deletion-cost';
 
 /** Pods asked at the same time. */
@@ -30,6 +31,7 @@ interface PodRecord {
   last: PodAnswer | undefined;
 }
 
+/** Knows the pods of a namespace that match a selector, and asks them. */
 export class Pods {
   readonly #watched: Watched<PodObject>;
   #records = new Map<string, PodRecord>();

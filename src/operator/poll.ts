@@ -87,6 +87,7 @@ export function decodeAnswer(said: string, atMs: number): PodAnswer {
   };
 }
 
+/** Speaks to the admin listeners of pods, over connections that are kept. */
 export class Poller {
   readonly #agent = new Agent({ keepAlive: true, maxSockets: 2, maxFreeSockets: 1, timeout: 30_000 });
 

@@ -10,6 +10,7 @@ import { Rounds, type RoundsSettings } from './rounds.ts';
 import type { Tokens } from './tokens.ts';
 import type { Watched } from './watched.ts';
 
+/** What all policies share. */
 export interface ReconcilerSettings extends Omit<RoundsSettings, 'surroundings'> {
   readonly policies: Watched<PolicyObject>;
   readonly hpas: Watched<HpaObject>;
@@ -24,6 +25,7 @@ export interface ReconcilerSettings extends Omit<RoundsSettings, 'surroundings'>
 /** Annotation of a policy: which operator works on it. None: each that sees it. */
 const OPERATOR = 'tidegate.dev/operator';
 
+/** Holds the rounds to the policies that are there. */
 export class Reconciler {
   readonly #settings: ReconcilerSettings;
   readonly #rounds = new Map<string, Rounds>();

@@ -12,6 +12,7 @@ import { ROUND_MS } from './observation.ts';
 import { Observer, type ObserverSettings, type Surroundings } from './observe.ts';
 import type { Policy } from './policy.ts';
 
+/** What the rounds of a policy need. */
 export interface RoundsSettings extends ObserverSettings {
   readonly applier: Applier;
   readonly metrics: OperatorMetrics;
@@ -22,6 +23,7 @@ export interface RoundsSettings extends ObserverSettings {
   surroundings(policy: Policy): Promise<Surroundings>;
 }
 
+/** Runs the rounds of one policy from its making to its stop. */
 export class Rounds {
   readonly observer: Observer;
   readonly #settings: RoundsSettings;

@@ -8,6 +8,7 @@ import type { PodAnswer } from './poll.ts';
 /** How long a pod's last value is served after it stopped answering, with the time at which it was true. */
 export const MAX_AGE_MS = 60_000;
 
+/** Answers queries from the pods of all policies together. */
 export class Served implements MetricsSource {
   readonly #observers: () => readonly Observer[];
   readonly #now: () => number;

@@ -21,6 +21,7 @@ const INTERVAL_MS = 15_000;
 /** While something is missing. */
 const RETRY_MS = 2000;
 
+/** What keeping it served needs. */
 export interface ServingSettings {
   readonly kube: Kube;
   readonly api: MetricsApi;
@@ -34,6 +35,7 @@ export interface ServingSettings {
   leads(): AbortSignal | undefined;
 }
 
+/** Keeps the metrics API served from its start to its stop. */
 export class Serving {
   readonly #settings: ServingSettings;
   readonly #stop = new AbortController();

@@ -10,6 +10,7 @@ const KEY = 'admin-token';
 
 const CACHE_MS = 30_000;
 
+/** Finds the token for the pods of a policy. */
 export class Tokens {
   readonly #kube: Kube;
   readonly #namespace: string;

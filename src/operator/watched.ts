@@ -11,6 +11,7 @@ const PAGE_ITEMS = '500';
 const MIN_BACKOFF_MS = 200;
 const MAX_BACKOFF_MS = 5000;
 
+/** What is watched, and who is told. */
 export interface WatchedSettings {
   readonly kube: Kube;
   /** Of the collection, as `/api/v1/namespaces/x/pods`. */
@@ -23,6 +24,7 @@ export interface WatchedSettings {
   onChange?(): void;
 }
 
+/** All objects of one path, as they are now. */
 export class Watched<T extends KubeObject> {
   readonly #settings: WatchedSettings;
   readonly #stop = new AbortController();

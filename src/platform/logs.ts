@@ -2,6 +2,7 @@
 
 import pino, { type Logger } from 'pino';
 
+/** What the parts write their log lines to. */
 export type Log = Logger;
 
 /** How much unwritten log may wait for a reader that has stalled; what comes on top is dropped. */

@@ -57,6 +57,7 @@ export interface Reading {
   read: () => number;
 }
 
+/** Every metric of a gateway, and how they are read. */
 export type Metrics = ReturnType<typeof createMetrics>;
 
 /** Makes the gateway's metrics in a registry of their own, so that two gateways can live in one test process. */

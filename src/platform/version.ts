@@ -2,4 +2,5 @@
 
 import packageJson from '../../package.json' with { type: 'json' };
 
+/** As `X.Y.Z`. */
 export const version = packageJson.version;

@@ -14,7 +14,7 @@ const USAGE = `Usage: npm run bench -- [options]
   --patient         wait until nobody else uses the machine, and measure again what was disturbed
   --json FILE       keep every raw value
 
-  BENCH_GATEWAY     a bundled gateway to measure instead of src/gateway.ts
+  BENCH_GATEWAY     a bundled gateway to measure instead of src/gateway.ts; npm run bundle makes dist/gateway.js
   LIMIT_DIR         the folder of wsload.c and wslimit.c (../shared/limit)
 `;
 

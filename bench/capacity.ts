@@ -103,7 +103,7 @@ if (unknown !== undefined || !(seconds > 0) || !(rounds >= 1) || (options.docs &
   process.exit(2);
 }
 const cores = chooseCores();
-const tools = prepareTools();
+const tools = await prepareTools();
 const { redisServer } = tools;
 if (process.platform !== 'linux' || redisServer === undefined) {
   console.error('This needs Linux, for /proc, and redis-server on the PATH.');

@@ -25,7 +25,7 @@ const startedAt = performance.now();
 if (process.platform !== 'linux') fail('The benchmark needs Linux: it reads /proc, and wsload uses epoll.');
 
 const cores = chooseCores();
-const tools = prepareTools();
+const tools = await prepareTools();
 const redis = tools.redisServer ? await startRedis(tools.redisServer, cores.client) : undefined;
 const sink = wanted.traces ? await startOtlpSink(cores.client) : undefined;
 const notes = [`Where they run: ${cores.note}.`, ...tools.missing];

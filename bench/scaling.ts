@@ -51,7 +51,7 @@ interface Sample {
 
 const podCounts = options.pods.split(',').map(Number);
 const seconds = Number(options.seconds);
-const { loadClient } = prepareTools();
+const { loadClient } = await prepareTools();
 if (loadClient === undefined)
   throw new Error('there is no load client: set LIMIT_DIR to the folder of wsload.c');
 

@@ -4,15 +4,12 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, statSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { bundle } from '../scripts/bundle.ts';
 import { findProgram } from './process.ts';
 
 const here = dirname(fileURLToPath(import.meta.url));
 export const root = dirname(here);
 export const cache = join(here, '.cache');
-
-// Some dependencies are CommonJS and call `require` for Node's own modules.
-const BANNER =
-  "--banner:js=import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);";
 
 /** A file that can be run, or undefined and a line in `missing` that says why and what helps. */
 export interface Tools {
@@ -25,7 +22,8 @@ export interface Tools {
   readonly missing: readonly string[];
 }
 
-export function prepareTools(): Tools {
+/** Makes ready what there is. */
+export async function prepareTools(): Promise<Tools> {
   mkdirSync(cache, { recursive: true });
   const missing: string[] = [];
   const limit = compileLimit(missing);
@@ -36,8 +34,8 @@ export function prepareTools(): Tools {
     );
   }
   const gateway = findGateway(missing);
-  const bundle = gateway === undefined ? undefined : bundleGateway(missing);
-  return { ...limit, redisServer, gateway, bundle, missing };
+  const bundled = gateway === undefined ? undefined : await bundleGateway(missing);
+  return { ...limit, redisServer, gateway, bundle: bundled, missing };
 }
 
 function compileLimit(missing: string[]): Pick<Tools, 'loadClient' | 'limitServer'> {
@@ -82,25 +80,20 @@ function findGateway(missing: string[]): string | undefined {
   return undefined;
 }
 
-/** The gateway as the image has it: one file. BENCH_GATEWAY is taken as one already. */
-function bundleGateway(missing: string[]): string | undefined {
+/** The gateway as the image has it. BENCH_GATEWAY is taken as one already. */
+async function bundleGateway(missing: string[]): Promise<string | undefined> {
   const given = process.env.BENCH_GATEWAY;
   if (given !== undefined) return resolve(root, given);
-  const outfile = join(cache, 'dist/gateway.js');
-  const made = spawnSync(
-    join(root, 'node_modules/.bin/esbuild'),
-    [
-      join(root, 'src/gateway.ts'),
-      `--outfile=${outfile}`,
-      ...['--bundle', '--platform=node', '--format=esm', '--log-level=error', BANNER],
-    ],
-    { encoding: 'utf8' },
-  );
-  if (made.status === 0) return outfile;
-  missing.push(
-    `The gateway could not be bundled, so its bundled start is not measured: ${firstLine(made.stderr) ?? made.error?.message}`,
-  );
-  return undefined;
+  const folder = join(cache, 'dist');
+  try {
+    await bundle(folder);
+    return join(folder, 'gateway.js');
+  } catch (error) {
+    missing.push(
+      `The gateway could not be bundled, so its bundled start is not measured: ${firstLine(String(error))}`,
+    );
+    return undefined;
+  }
 }
 
 const firstLine = (text: string | null): string | undefined =>

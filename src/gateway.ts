@@ -276,6 +276,7 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
     await listener.stop();
     heartbeat.stop();
     expiries.stop();
+    bans.stop();
     files.stop();
     hub.stop();
     await bus.stop();

@@ -1,6 +1,10 @@
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import { json, wildText } from '../../test/arbitraries.ts';
+import { startLocalGateway } from '../../test/local-gateway.ts';
+import { startRedis } from '../../test/redis.ts';
+import { until } from '../../test/until.ts';
+import { TestClient } from '../../test/websocket.ts';
 import { CONTROL_TOPIC } from '../bus/bus.ts';
 import { MemoryBus } from '../bus/memory.ts';
 import { Bans, type Disconnect } from './bans.ts';
@@ -85,14 +89,44 @@ describe('Bans', () => {
     await expect.poll(() => bans.isBanned('ann')).toBe(false);
   });
 
-  it('reports that it could not learn them, and keeps those it has', async () => {
-    const { bus, bans, reports } = await start();
+  it('reports once that it cannot learn them, keeps those it has, and goes on trying until it can', async () => {
+    const { bus, bans, orders, reports } = await start();
     await bans.order({ user: 'ann', code: 0, reason: '', bannedUntilMs: inAnHour() });
     await expect.poll(() => bans.isBanned('ann')).toBe(true);
-    bus.store.bans = () => Promise.reject(new Error('gone'));
+    await bus.store.ban('bob', inAnHour());
+    const read = bus.store.bans;
+    let asked = 0;
+    bus.store.bans = () => {
+      asked += 1;
+      return Promise.reject(new Error('gone'));
+    };
     await bans.reload();
+    await until(() => asked >= 3, { what: 'two more tries' });
     expect(reports).toHaveLength(1);
     expect(bans.isBanned('ann')).toBe(true);
+    bus.store.bans = read;
+    await until(() => orders.some(({ user }) => user === 'bob'), { what: 'the ban that was missed' });
+    bans.stop();
+  });
+
+  it('learns what was ordered while Redis was away, also where subscriptions are back first', async () => {
+    const redis = await startRedis();
+    const admin = redis.client();
+    const gateway = await startLocalGateway({ REDIS_URL: redis.url });
+    onTestFinished(async () => {
+      await gateway.stop();
+      await redis.stop();
+    });
+    // Whichever connection comes back first is left to chance, so more than once.
+    for (const user of ['ann', 'bob', 'cat', 'dan', 'eve', 'fay', 'gus', 'hal']) {
+      const client = await TestClient.v1(`${gateway.url}/ws/${user}`);
+      await admin.zadd('tg:bans', inAnHour(), user);
+      const connections = String(await admin.client('LIST')).matchAll(/^id=(\d+) .* name=tidegate/gm);
+      const kill = admin.multi();
+      for (const [, id = ''] of connections) kill.call('CLIENT', 'KILL', 'ID', id);
+      await kill.exec();
+      expect(await client.close()).toMatchObject({ code: 4403 });
+    }
   });
 
   it('lets go of bans that have ended, also of those who never come back', async () => {

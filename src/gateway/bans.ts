@@ -7,6 +7,9 @@ import { isName } from '../protocol/names.ts';
 /** Stands for the code that the close table has for it. */
 const DEFAULT_CODE = 0;
 
+/** How long to wait before bans that could not be learned are asked for again. */
+const RETRY_MS = 250;
+
 /** An order to every pod. Times are ms since 1970. */
 export interface Disconnect {
   readonly user: string;
@@ -24,6 +27,8 @@ export class Bans {
   readonly #report: Report;
   readonly #disconnect: (order: Disconnect) => void;
   #until = new Map<string, number>();
+  #retry: NodeJS.Timeout | undefined;
+  #stopped = false;
 
   /** `disconnect` closes the user's connections on this pod. */
   constructor(bus: Bus, report: Report, disconnect: (order: Disconnect) => void) {
@@ -36,6 +41,11 @@ export class Bans {
   async start(): Promise<void> {
     await this.#bus.subscribe(CONTROL_TOPIC);
     await this.reload();
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    clearTimeout(this.#retry);
   }
 
   /** How many bans are remembered: for leak tests. */
@@ -72,8 +82,12 @@ export class Bans {
   }
 
   /** Learns all bans anew, after orders may have been missed, and carries them out. Those that the bus has lost,
-   * as a Redis that keeps nothing on disk does, hold here until they end. */
+   * as a Redis that keeps nothing on disk does, hold here until they end. Goes on trying where it cannot: a bus that
+   * brings messages again need not take questions yet. */
   async reload(): Promise<void> {
+    const isRepeat = this.#retry !== undefined;
+    clearTimeout(this.#retry);
+    this.#retry = undefined;
     try {
       for (const [user, untilMs] of await this.#bus.store.bans()) {
         const isNew = !this.#until.has(user);
@@ -81,7 +95,9 @@ export class Bans {
         if (isNew && this.isBanned(user)) this.#disconnect({ user, code: DEFAULT_CODE, reason: '' });
       }
     } catch (error) {
-      this.#report('bans.reload', error);
+      // Told once, however long it lasts.
+      if (!isRepeat) this.#report('bans.reload', error);
+      if (!this.#stopped) this.#retry = setTimeout(() => void this.reload(), RETRY_MS).unref();
     }
   }
 

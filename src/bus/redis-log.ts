@@ -107,12 +107,17 @@ export class RedisLog implements Log {
     this.#options = options;
   }
 
-  async append(message: Append): Promise<Appended> {
+  /** What waits to be sent again waits for Redis, too, so that all tries together are bounded as one. */
+  append(message: Append): Promise<Appended> {
+    return this.#options.bounded(message.payload.length, () => this.#persist(message));
+  }
+
+  async #persist(message: Append): Promise<Appended> {
     const deadlineMs = performance.now() + RETRY_FOR_MS;
     for (let { id } = message; ; id = newId()) {
       try {
         // Under an id of its own each time: one that was on a branch that is lost must not confirm another branch.
-        return await this.#options.bounded(message.payload.length, () => this.#append({ ...message, id }));
+        return await this.#append({ ...message, id });
       } catch (error) {
         if (error instanceof TidegateError) throw error;
         if (performance.now() > deadlineMs) throw unavailable(error);

@@ -1,6 +1,7 @@
 // The Redis bus when something goes wrong: whatever happens to Redis or to the line, it comes back by itself, and
 // says exactly what may be missing.
 
+import { setImmediate } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import {
@@ -17,6 +18,7 @@ import { startProxy, type TcpProxy } from '../../test/proxy.ts';
 import { type RedisServer, startRedis } from '../../test/redis.ts';
 import { until } from '../../test/until.ts';
 import { readinessOf } from '../gateway/admin.ts';
+import { newId } from '../platform/ids.ts';
 import { channelTopic } from './bus.ts';
 
 printMeasurements();
@@ -181,6 +183,43 @@ describe('one Redis', () => {
     redis.resume();
     const all = await Promise.all(codes);
     expect(all.filter((code) => code === 'overloaded')).toHaveLength(2);
+    await stateIs('up', pods);
+  });
+
+  test('bounds what waits to be sent again to a Redis that is gone', async () => {
+    const [one] = pods as [TestRedisBus];
+    await redis.kill();
+    await stateIs('down', pods);
+    const payload = JSON.stringify('x'.repeat(1_048_574));
+    const appends: Promise<string>[] = [];
+    for (let at = 0; at < 66; at += 1) {
+      const append = one.bus.log.append({
+        topic: channelTopic('doc:1'),
+        id: newId(),
+        sender: undefined,
+        timeMs: Date.now(),
+        skip: undefined,
+        traceparent: undefined,
+        payload,
+        key: `key-${at}`,
+        keyTtlMs: 60_000,
+        retention: { messages: 10, ageMs: 60_000 },
+        replicas: undefined,
+      });
+      appends.push(
+        append.then(
+          () => 'ok',
+          (error: { code: string }) => error.code,
+        ),
+      );
+      // By the next one this one has failed for the first time.
+      await setImmediate();
+    }
+    const codes = await Promise.all(appends);
+    await redis.restart();
+    expect(codes.filter((code) => code === 'bus_unavailable')).toHaveLength(64);
+    expect(codes.filter((code) => code === 'overloaded')).toHaveLength(2);
+    await deliversAgain('after Redis was gone', pods, some);
     await stateIs('up', pods);
   });
 

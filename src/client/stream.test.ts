@@ -27,6 +27,18 @@ function record({ channel = 'room', after }: { channel?: string; after?: string 
   return { stream, told, enter };
 }
 
+describe('a stream', () => {
+  it('takes nothing before it is subscribed: that is of a subscription to the same channel that was left', () => {
+    const { stream, told } = record({ channel: 'doc', after: '5-x' });
+    stream.begin(one);
+    stream.receive(one, durable('9-x'));
+    expect(stream.position).toBe('5-x');
+    stream.subscribed(one, { recovered: true, position: '9-x' });
+    for (const position of ['6-x', '7-x', '8-x', '9-x']) stream.receive(one, durable(position));
+    expect(told).toEqual(['recovery', '6-x', '7-x', '8-x', '9-x']);
+  });
+});
+
 describe('a stream without history', () => {
   it('delivers what comes, and takes its beginning for no gap', () => {
     const { stream, told, enter } = record();

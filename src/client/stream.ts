@@ -117,8 +117,10 @@ export class Stream {
   receive(link: Link, item: Item): void {
     const next = this.#next;
     const name = nameOf(item);
-    if (link === this.#source?.link) this.#take(item);
-    else if (link === next?.link) {
+    if (link === this.#source?.link) {
+      // Until it is subscribed, what comes is of a subscription before this one, which was left.
+      if (this.#source.live) this.#take(item);
+    } else if (link === next?.link) {
       if (name !== undefined && this.#seen?.delete(name)) next.met = true;
       else if (name === undefined && item.type === 'message') this.#seen?.add(name);
       else next.held.set(name ?? item, item);

@@ -1108,6 +1108,32 @@ describe('moving', () => {
     expect(client.state).toBe('open');
   });
 
+  it('moves on where two gateways, one after the other, cannot say that they have caught up', async () => {
+    const { client, platform, first, sockets, heard } = await openFake(['room:1']);
+    first.say({ ...goodbye, closeAfterMs: 60_000 });
+    await platform.pass(1000);
+    sockets[1]?.welcome();
+    await settle();
+    sockets[1]?.say({ ...goodbye, reconnectAfterMs: 100, closeAfterMs: 60_000 });
+    await platform.pass(100);
+    sockets[2]?.welcome();
+    await settle();
+    // The bus is away: both are asked, and neither knows. The one that is left says so last.
+    const away = { retryable: true };
+    sockets[2]?.refuse(sockets[2].takeOne('sync'), 'bus_unavailable', away);
+    await settle();
+    sockets[1]?.refuse(sockets[1].takeOne('sync'), 'bus_unavailable', away);
+    await platform.pass(100);
+    sockets[2]?.ok(sockets[2].takeOne('sync'));
+    await settle();
+    sockets[2]?.subscribeAll();
+    await settle();
+    sockets[2]?.say(message('a'));
+    sockets[1]?.end(1012);
+    expect(heard.map(([, data]) => data)).toEqual(['a']);
+    expect(client.state).toBe('open');
+  });
+
   it('closes every connection it has', async () => {
     const { client, platform, first, sockets } = await openFake(['room:1']);
     first.say(goodbye);

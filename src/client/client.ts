@@ -283,7 +283,7 @@ export class Client {
     if (old !== undefined) {
       for (const stream of this.#streams()) stream.expectMove();
       this.#leaveBy(Infinity);
-      while (link === this.#link && old === this.#leaving && !(await caughtUp(link))) await this.#pause();
+      while (link === this.#link && old === this.#leaving && !(await caughtUp(link))) await this.#pause(link);
     }
     if (link !== this.#link) return;
     this.#direct.begin(link);
@@ -296,12 +296,14 @@ export class Client {
         this.#leaveBy(this.#settings.pongTimeoutMs);
         if ((await caughtUp(this.#leaving)) && this.#leaving?.isIdle) return this.#leave(true);
       }
-      await this.#pause();
+      await this.#pause(link);
     }
   }
 
-  #pause(): Promise<void> {
-    return new Promise((resolve) => this.#pauseTimer.set(ASK_AGAIN_MS, resolve));
+  /** Does not wait where another link is used meanwhile: there is one timer, and it may be that one's already. */
+  async #pause(link: Link): Promise<void> {
+    if (link !== this.#link) return;
+    await new Promise<void>((resolve) => this.#pauseTimer.set(ASK_AGAIN_MS, resolve));
   }
 
   /** The old connection is left after so long whatever it may still bring, and before the gateway closes it. */

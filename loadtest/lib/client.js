@@ -519,8 +519,9 @@ var Stream = class {
   receive(link, item) {
     const next = __privateGet(this, _next);
     const name = nameOf(item);
-    if (link === __privateGet(this, _source)?.link) __privateMethod(this, _Stream_instances, take_fn).call(this, item);
-    else if (link === next?.link) {
+    if (link === __privateGet(this, _source)?.link) {
+      if (__privateGet(this, _source).live) __privateMethod(this, _Stream_instances, take_fn).call(this, item);
+    } else if (link === next?.link) {
       if (name !== void 0 && __privateGet(this, _seen)?.delete(name)) next.met = true;
       else if (name === void 0 && item.type === "message") __privateGet(this, _seen)?.add(name);
       else next.held.set(name ?? item, item);
@@ -1039,7 +1040,7 @@ goOver_fn2 = async function(link, old) {
   if (old !== void 0) {
     for (const stream of __privateMethod(this, _Client_instances, streams_fn).call(this)) stream.expectMove();
     __privateMethod(this, _Client_instances, leaveBy_fn).call(this, Infinity);
-    while (link === __privateGet(this, _link3) && old === __privateGet(this, _leaving) && !await caughtUp(link)) await __privateMethod(this, _Client_instances, pause_fn).call(this);
+    while (link === __privateGet(this, _link3) && old === __privateGet(this, _leaving) && !await caughtUp(link)) await __privateMethod(this, _Client_instances, pause_fn).call(this, link);
   }
   if (link !== __privateGet(this, _link3)) return;
   __privateGet(this, _direct).begin(link);
@@ -1052,11 +1053,12 @@ goOver_fn2 = async function(link, old) {
       __privateMethod(this, _Client_instances, leaveBy_fn).call(this, __privateGet(this, _settings5).pongTimeoutMs);
       if (await caughtUp(__privateGet(this, _leaving)) && __privateGet(this, _leaving)?.isIdle) return __privateMethod(this, _Client_instances, leave_fn).call(this, true);
     }
-    await __privateMethod(this, _Client_instances, pause_fn).call(this);
+    await __privateMethod(this, _Client_instances, pause_fn).call(this, link);
   }
 };
-pause_fn = function() {
-  return new Promise((resolve) => __privateGet(this, _pauseTimer).set(ASK_AGAIN_MS, resolve));
+pause_fn = async function(link) {
+  if (link !== __privateGet(this, _link3)) return;
+  await new Promise((resolve) => __privateGet(this, _pauseTimer).set(ASK_AGAIN_MS, resolve));
 };
 /** The old connection is left after so long whatever it may still bring, and before the gateway closes it. */
 leaveBy_fn = function(ms) {

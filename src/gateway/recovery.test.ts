@@ -1,7 +1,7 @@
 import { mkdtemp, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, onTestFinished, test } from 'vitest';
 import { startGateway, type TestGateway } from '../../test/gateway.ts';
 import { startRedis } from '../../test/redis.ts';
 import { until } from '../../test/until.ts';
@@ -319,6 +319,43 @@ describe('the plain protocol on a durable default channel', async () => {
     expect(await bob.text()).toBe('{"type":"reset"}');
     expect(JSON.parse(await bob.text())).toMatchObject({ data: 7 });
   });
+});
+
+test('closes a plain client that cannot be given what it missed, which would otherwise never hear the channel', async () => {
+  const own = await startRedis();
+  const gateway = await startGateway({
+    REDIS_URL: own.url,
+    PLAIN_CHANNEL: 'plain:all',
+    CHANNELS: JSON.stringify({
+      namespaces: {
+        plain: { subscribe: 'anyone', publish: 'anyone', durable: { messages: 9, ageSeconds: 3600 } },
+      },
+    }),
+  });
+  onTestFinished(async () => {
+    await gateway.stop();
+    await own.stop();
+  });
+  const ann = await TestClient.open(`${gateway.url}/ws/ann`);
+  // So much that the gateway does not remember the first of them.
+  for (let at = 0; at < 3; at += 1) ann.send('x'.repeat(40_000));
+  const { id } = JSON.parse(await ann.text()) as Json;
+  await ann.text();
+  await ann.text();
+  await own.kill();
+  const bob = await TestClient.open(`${gateway.url}/ws/bob?lastEventId=${id}`);
+  expect(JSON.parse(await bob.text())).toMatchObject({ type: 'error', code: 'bus_unavailable' });
+  expect(await bob.close()).toMatchObject({ code: 1013 });
+  // Who has missed nothing is let in, and goes on when Redis is back.
+  const cat = await TestClient.open(`${gateway.url}/ws/cat`);
+  await own.restart();
+  await until(
+    () => {
+      ann.send('back');
+      return cat.inbox.some((text) => text.includes('"back"'));
+    },
+    { what: 'messages to come again' },
+  );
 });
 
 test('reads a durable channel over HTTP, page by page', async () => {

@@ -207,8 +207,10 @@ export class Sessions {
         lastEventId === undefined ? undefined : placeOfPlainId(lastEventId),
       )
       .catch((error: unknown) => {
-        if (!(error instanceof TidegateError) || error.code !== 'forbidden')
-          commands.answerError(connection, undefined, error);
+        if (error instanceof TidegateError && error.code === 'forbidden') return;
+        commands.answerError(connection, undefined, error);
+        // It would never hear the channel: only who connects is let in.
+        this.close(connection, closes.overload);
       });
   }
 

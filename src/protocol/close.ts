@@ -42,7 +42,7 @@ export const closes = {
     code: 1013,
     reason: 'try again later',
     action: 'reconnect',
-    help: 'The gateway cannot take the connection now, for example because the keys that check tokens cannot be fetched.',
+    help: 'The gateway cannot take the connection now: the keys that check tokens cannot be fetched, or what a plain client has missed cannot be read.',
   },
   shed: {
     code: 4400,

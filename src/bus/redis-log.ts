@@ -51,7 +51,8 @@ if keep > 0 then
   end
   local oldest = redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 2)
   for _, entry in ipairs(oldest) do
-    if tonumber(string.match(entry[1], '%d+$')) < now - age then redis.call('XDEL', KEYS[2], entry[1]) end
+    if tonumber(string.match(entry[1], '%d+$')) >= now - age then break end
+    redis.call('XDEL', KEYS[2], entry[1])
   end
   redis.call('HSET', KEYS[1], 'offset', offset, 'id', id)
   redis.call('PEXPIRE', KEYS[1], ARGV[8])

@@ -186,6 +186,41 @@ describe('one Redis', () => {
     await stateIs('up', pods);
   });
 
+  test('forgets the oldest messages of a channel first, whatever its clock has said', async () => {
+    const [one] = pods as [TestRedisBus];
+    const topic = channelTopic('doc:clock');
+    const append = (id: string) =>
+      one.bus.log.append({
+        topic,
+        id,
+        sender: undefined,
+        timeMs: Date.now(),
+        skip: undefined,
+        traceparent: undefined,
+        payload: '1',
+        key: id,
+        keyTtlMs: 60_000,
+        retention: { messages: 100, ageMs: 60_000 },
+        replicas: undefined,
+      });
+    // The clock of Redis was an hour ahead for the first, and right again for the second, two hours ago.
+    const hourMs = 3_600_000;
+    const entry = (offset: number, timeMs: number) =>
+      admin.xadd(`${topic}:stream`, `${offset}-${timeMs}`, 'i', `id-${offset}`, 'm', `old ${offset}`);
+    await entry(1, Date.now() + hourMs);
+    await entry(2, Date.now() - 2 * hourMs);
+    await append(newId());
+    const kept = async () =>
+      (await admin.xrange(`${topic}:stream`, '-', '+')).map(([number]) => Number.parseInt(number, 10));
+    // Without the second, whoever had the first would be told that nothing is missing.
+    expect(await kept()).toEqual([1, 2, 3]);
+    await admin.del(`${topic}:stream`, `${topic}:head`);
+    await entry(1, Date.now() - 2 * hourMs);
+    await entry(2, Date.now() - 2 * hourMs);
+    await append(newId());
+    expect(await kept()).toEqual([3]);
+  });
+
   test('bounds what waits to be sent again to a Redis that is gone', async () => {
     const [one] = pods as [TestRedisBus];
     await redis.kill();

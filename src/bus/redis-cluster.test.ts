@@ -283,6 +283,31 @@ describe('a Redis Cluster', () => {
     await stateIs('up', pods);
   });
 
+  test('keeps the topics of a node that is gone while nobody owns their slots', async () => {
+    const small = await startCluster(2);
+    const pod = await startRedisBus({ url: small.url, mode: 'cluster' });
+    onTestFinished(async () => {
+      await pod.bus.stop();
+      await small.stop();
+    });
+    const own = topics.filter((topic) => topic.startsWith(TOPIC_PREFIX));
+    await Promise.all(own.map((topic) => pod.bus.subscribe(topic)));
+    const [first, second] = small.nodes.map((node) => node.client());
+    const firstHalf = [0, 8191] as const;
+    await first?.call('CLUSTER', 'DELSLOTSRANGE', ...firstHalf);
+    await second?.call('CLUSTER', 'DELSLOTSRANGE', ...firstHalf);
+    // As who mends a Cluster does: one range after the other.
+    await second?.call('CLUSTER', 'ADDSLOTSRANGE', 0, 9);
+    await until(async () => !String(await first?.client('LIST')).includes(' name=tidegate'), {
+      what: 'the node to be left',
+      timeoutMs: 20_000,
+    });
+    await second?.call('CLUSTER', 'ADDSLOTSRANGE', 10, firstHalf[1]);
+    await deliversAgain('after nobody had owned slots', [pod], own);
+    const moved = own.filter((topic) => calculateSlot(topic) <= firstHalf[1]);
+    expect(pod.heard.interruptions).toEqual(expect.arrayContaining(moved));
+  });
+
   test('lets its process end, also where no node answers', async () => {
     const [up, absent] = [
       startBusProcess('cluster', cluster.url),

@@ -430,8 +430,11 @@ export class RedisBus implements Bus {
         lane.probe.moveTo(this.#probeTopicOn(node));
       }
     }
-    for (const lane of [...this.#lanes.values()]) {
-      const isGone = !slots.nodes.has(lane.node);
+    const gone = [...this.#lanes.values()].filter(({ node }) => !slots.nodes.has(node));
+    // First, so that no topic is given to one of them: any lane is as good as another for a slot that nobody owns.
+    for (const { node } of gone) this.#lanes.delete(node);
+    for (const lane of [...this.#lanes.values(), ...gone]) {
+      const isGone = gone.includes(lane);
       for (const topic of [...lane.subscriber.topics]) {
         if (topic === lane.probe.topic || (!isGone && !this.#isSharded(topic))) continue;
         const target = this.#laneOf(topic);

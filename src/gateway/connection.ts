@@ -61,7 +61,8 @@ export class Connection {
   readonly moves: boolean;
   readonly traced: boolean;
   readonly address: string;
-  readonly openedAtMs = Date.now();
+  /** In ms of a monotonic clock. */
+  readonly openedAtMs = performance.now();
   readonly ws: ConnectionSocket;
   readonly socket: Duplex;
   readonly groups = new Set<Group>();

@@ -321,7 +321,7 @@ export class Sessions {
     const closeCode = connection.closedWith ?? code;
     metrics.closes.inc({ code: closeCodeLabel(closeCode) });
     const { id, user, openedAtMs, messagesIn, messagesOut } = connection;
-    const durationMs = Date.now() - openedAtMs;
+    const durationMs = Math.round(performance.now() - openedAtMs);
     log.info(
       { connection: id, user, code: closeCode, durationMs, messagesIn, messagesOut },
       'connection closed',

@@ -1,4 +1,4 @@
-import { afterAll, expect, onTestFinished, test } from 'vitest';
+import { afterAll, expect, onTestFinished, test, vi } from 'vitest';
 import { type LocalGateway, startLocalGateway } from '../../test/local-gateway.ts';
 import { until } from '../../test/until.ts';
 import { type Json, TestClient } from '../../test/websocket.ts';
@@ -73,6 +73,16 @@ test('asks as many as are above the ceiling to move, tells nobody else, and clos
     ['closed', 0],
   ] as const)
     expect(await gateway.metric('tidegate_shed_total', { result })).toBe(count);
+});
+
+test('knows how old connections are after the time of day was set back', async () => {
+  const gateway = await start();
+  await connect(gateway, 2);
+  await setCeiling(gateway, { connections: 10 });
+  const before = Date.now() - 3_600_000;
+  const clock = vi.spyOn(Date, 'now').mockReturnValue(before);
+  onTestFinished(() => clock.mockRestore());
+  expect(await look(gateway)).toMatchObject({ connections: 2, movable: 2 });
 });
 
 test('counts who says so as staying at once, and asks others in their place', async () => {

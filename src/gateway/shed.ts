@@ -193,7 +193,7 @@ function mayBeAsked(connection: Connection, { minAgeSeconds, plain }: Terms): bo
   return (
     (connection.moves || plain) &&
     connection.isOpen &&
-    Date.now() - connection.openedAtMs >= minAgeSeconds * 1000 &&
+    performance.now() - connection.openedAtMs >= minAgeSeconds * 1000 &&
     (connection.askedAtMs === undefined || performance.now() - connection.askedAtMs >= ASK_AGAIN_MS)
   );
 }

@@ -8,6 +8,9 @@ export interface Retention {
   readonly ageMs: number;
 }
 
+/** The head outlives the messages by this, so that who was away for long is told that he missed something, and what. */
+export const HEAD_OUTLIVES_MS = 7 * 86_400_000;
+
 /** A message to append. */
 export interface Append {
   /** Where it is published. What is kept, and keys, are kept by its topic. */

@@ -4,11 +4,18 @@ import { TidegateError } from '../protocol/errors.ts';
 import { GENESIS, type Position } from '../protocol/positions.ts';
 import { channelTopic } from './bus.ts';
 import { encodeEnvelope } from './envelope.ts';
-import type { Append, Appended, Log, Slice } from './log.ts';
+import { type Append, type Appended, HEAD_OUTLIVES_MS, type Log, type Slice } from './log.ts';
 
 interface Entry extends Position {
   readonly timeMs: number;
   readonly bytes: Buffer;
+}
+
+interface Channel {
+  head: Position;
+  entries: Entry[];
+  /** When its last message is too old. */
+  untilMs: number;
 }
 
 interface Key {
@@ -25,7 +32,7 @@ const FORGET_MS = 10_000;
 export class MemoryLog implements Log {
   readonly #publish: (topic: string, bytes: Buffer) => Promise<void>;
   /** By topic. */
-  readonly #channels = new Map<string, { head: Position; entries: Entry[] }>();
+  readonly #channels = new Map<string, Channel>();
   readonly #keys = new Map<string, Key>();
   #forgotAtMs = 0;
 
@@ -36,7 +43,7 @@ export class MemoryLog implements Log {
   async append(message: Append): Promise<Appended> {
     const { topic, id, sender, timeMs, skip, traceparent, payload, retention } = message;
     const nowMs = Date.now();
-    this.#forgetKeys(nowMs);
+    this.#forget(nowMs);
     const key = JSON.stringify([topic, sender, message.key]);
     const known = this.#keys.get(key);
     if (known !== undefined && known.untilMs > nowMs) {
@@ -55,8 +62,9 @@ export class MemoryLog implements Log {
     if (retention === undefined) {
       bytes = encodeEnvelope(header, payload);
     } else {
-      const kept = this.#channels.get(topic) ?? { head: GENESIS, entries: [] };
+      const kept = this.#channels.get(topic) ?? { head: GENESIS, entries: [], untilMs: 0 };
       this.#channels.set(topic, kept);
+      kept.untilMs = nowMs + retention.ageMs;
       position = { offset: kept.head.offset + 1, id };
       bytes = encodeEnvelope({ offset: position.offset, prev: kept.head.id, ...header }, payload);
       kept.head = position;
@@ -73,13 +81,17 @@ export class MemoryLog implements Log {
   }
 
   /** Seldom and in one go: to take one key out for each that comes would walk over all those taken out before. */
-  #forgetKeys(nowMs: number): void {
+  #forget(nowMs: number): void {
     const isFull = this.#keys.size >= MAX_KEYS;
     if (!isFull && nowMs - this.#forgotAtMs < FORGET_MS) return;
     this.#forgotAtMs = nowMs;
     let surplus = isFull ? MAX_KEYS / 2 : 0;
     for (const [key, { untilMs }] of this.#keys) {
       if (surplus-- > 0 || untilMs <= nowMs) this.#keys.delete(key);
+    }
+    for (const [topic, channel] of this.#channels) {
+      if (channel.untilMs <= nowMs) channel.entries = [];
+      if (channel.untilMs + HEAD_OUTLIVES_MS <= nowMs) this.#channels.delete(topic);
     }
   }
 

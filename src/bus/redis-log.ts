@@ -6,7 +6,7 @@ import { newId } from '../platform/ids.ts';
 import { TidegateError } from '../protocol/errors.ts';
 import type { Position } from '../protocol/positions.ts';
 import { channelTopic } from './bus.ts';
-import type { Append, Appended, Log, Slice } from './log.ts';
+import { type Append, type Appended, HEAD_OUTLIVES_MS, type Log, type Slice } from './log.ts';
 import type { RedisCommands } from './redis-connection.ts';
 import { runScript, type Script, script } from './scripts.ts';
 
@@ -78,9 +78,6 @@ return { head[1], head[2], entries }`);
 /** An append whose answer was lost is sent again, with its key, for this long. */
 const RETRY_FOR_MS = 3000;
 const RETRY_EVERY_MS = 150;
-
-/** The head outlives the stream by this, so that who was away for long is told that he missed something, and what. */
-const HEAD_OUTLIVES_MS = 7 * 86_400_000;
 
 const HEADS_AT_ONCE = 256;
 

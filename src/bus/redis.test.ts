@@ -1,7 +1,6 @@
 // The Redis bus when something goes wrong: whatever happens to Redis or to the line, it comes back by itself, and
 // says exactly what may be missing.
 
-import { setImmediate } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import {
@@ -248,7 +247,7 @@ describe('one Redis', () => {
         ),
       );
       // By the next one this one has failed for the first time.
-      await setImmediate();
+      await new Promise((resolve) => setImmediate(resolve));
     }
     const codes = await Promise.all(appends);
     await redis.restart();

@@ -18,8 +18,8 @@ const SHORT = { for: '4s' };
 
 const values = {
   ...quickValues,
-  // So that one of the deaf is late at any time for as long as can be: those that answer nothing are cut five seconds
-  // after they were closed, which is in time where a drain is long.
+  // So that one or another of the deaf is late all the time: who answers nothing is cut five seconds after the close, which
+  // is in time where a drain is longer.
   drainSeconds: 20,
   replicaCount: 2,
   maxConnections: MAX_CONNECTIONS,
@@ -185,6 +185,7 @@ async function openDeaf(pod: Pod): Promise<Socket> {
     'Connection: Upgrade',
     'Upgrade: websocket',
     'Sec-WebSocket-Version: 13',
+    'Sec-WebSocket-Protocol: tidegate.v1',
     `Sec-WebSocket-Key: ${randomBytes(16).toString('base64')}`,
     `Authorization: Bearer ${await release.token('deaf')}`,
   ];

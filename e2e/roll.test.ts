@@ -6,6 +6,7 @@ import { apps, eventually, hasLeft, watch } from './cluster.ts';
 import { Counting } from './counting.ts';
 import { patientValues, Release } from './release.ts';
 import { useSpace } from './space.ts';
+import { call } from './tunnel.ts';
 
 const PODS = 3;
 const SUBSCRIBERS = 45;
@@ -21,6 +22,13 @@ const space = useSpace('roll', async (space) => {
 
 test('a rolling restart drains one pod at a time, and clients move at a pace and miss nothing', async () => {
   const old = await release.pods(PODS);
+  // Nodes hear of pods one after the other. Whoever connects before they know of all leaves one without clients.
+  const reached = new Set<string>();
+  await eventually('the Service to lead to every pod', 60, async () => {
+    const { text } = await call(`${release.httpUrl(9090)}/connections`);
+    reached.add((JSON.parse(text) as { startedAt: string }).startedAt);
+    return reached.size === PODS;
+  });
   await using load = await Counting.start(release, { subscribers: SUBSCRIBERS, channels: 3, everyMs: 100 });
 
   const leaving = new Map<string, { readonly atMs: number; goneAtMs: number }>();

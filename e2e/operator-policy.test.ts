@@ -50,9 +50,13 @@ test('a policy that makes no sense is refused, with what to do', async () => {
 
 test('the policy of the chart says how its pods are, and has a short name', async () => {
   await reasonOf(release.namespace, release.fullname, 'Ready', 'Observing');
-  const shown = await release.kubectl('get', 'cpol', release.fullname, '--output', 'wide');
-  expect(shown).toMatch(/TARGET +PODS +CONNECTIONS +SKEW +STATE/);
-  expect(shown).toMatch(/tidegate +2 +0 +/);
+  // It may have begun with the pod that was ready first.
+  await eventually('it to tell of both pods', 60, async () => {
+    const shown = await release.kubectl('get', 'cpol', release.fullname, '--output', 'wide');
+    expect(shown).toMatch(/TARGET +PODS +CONNECTIONS +SKEW +STATE/);
+    expect(shown).toMatch(/tidegate +2 +0 +/);
+    return true;
+  });
 });
 
 test('a policy on pods that lack the contract, on nothing, or beside an older one says so', async () => {
